@@ -186,7 +186,8 @@ class Program:
     @cached_property
     def tensors(self) -> dict[str, Input | Equation]:
         """Every tensor by name (an equation's name is that of its result)."""
-        return {t.name: t for t in (*self.inputs, *self.equations)}
+        inputs: dict[str, Input | Equation] = {i.name: i for i in self.inputs}
+        return inputs | {e.name: e for e in self.equations}
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:

@@ -80,3 +80,142 @@ class Contraction:
     epilogue: Leaf = Total()
     update: bool = False
     collides: bool = False
+
+
+# --- Kernels ---------------------------------------------------------------------------------------------------------
+#
+# Tensors of a kernel are numbered: 0 is the output, `Load(i)` is tensor i + 1, and the panels and scratch tensors that
+# `Pack` and `Local` introduce take the next numbers. Axes have short names ("v", "u", "k0"). An extent or stride is known
+# (an int) or an argument, so the same tree gives a kernel for any sizes and a kernel for one size.
+
+
+@dataclass(frozen=True)
+class Tile:
+    """out[free] = epilogue(sum over `reduced` of the product of the factors), on what the loops above left of each axis.
+
+    Extents that are constant here become registers: every free axis except `vector` must be one. `vector` runs across the
+    `lanes` of a register. If it is reduced, `vectors` accumulators take turns and their lanes are summed at the end; an
+    extent that is no multiple of the lanes is masked. `unroll` repeats the innermost reduction. `flip` names another free
+    axis along which an operand that is strided on `vector` is contiguous: it is loaded along that and transposed in
+    registers. `block` > 0 bounds how many terms one accumulator takes before it is added to a total (accuracy).
+    With `update` the value is added to what the output holds.
+    """
+
+    factors: tuple[Leaf, ...]
+    free: tuple[str, ...]
+    reduced: tuple[str, ...]
+    vector: str
+    lanes: int
+    accumulate: DType
+    semiring: Semiring = PLUS_TIMES
+    epilogue: Leaf = Total()
+    out: int = 0
+    vectors: int = 1
+    unroll: int = 1
+    flip: str = ""
+    block: int = 0
+    update: bool = False
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A cascade along one axis: as many blocks of `steps[0]` as fit, then of `steps[1]`, and so on.
+
+    With `cut`, the last block of the last step may be short (the tile masks it). A step that is a name is an argument, so
+    cache blocks stay out of the kernel's key. `reduced` blocks add to what the block before them left in the output, and
+    only the last one applies the epilogue.
+    """
+
+    axis: str
+    steps: tuple[int | str, ...]
+    body: Nest
+    cut: bool = False
+    reduced: bool = False
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Evaluate `source` on the current block into panels and go on with tensor `panel` in its place.
+
+    A panel holds one block of `steps` along `axis`, the `inner` axes outside it, densely; the last may be short.
+    """
+
+    source: Leaf
+    panel: int
+    dtype: DType
+    axis: str
+    steps: tuple[int, ...]
+    inner: tuple[str, ...]
+    slot: int
+    body: Nest
+
+
+@dataclass(frozen=True)
+class Local:
+    """A dense scratch tensor over the current extents of `axes`: the intermediate of a fused chain."""
+
+    tensor: int
+    axes: tuple[str, ...]
+    dtype: DType
+    slot: int
+    body: Nest
+
+
+@dataclass(frozen=True)
+class Seq:
+    """Several statements, one after the other, under the same loops."""
+
+    bodies: tuple[Nest, ...]
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Output axes of run-time number: an odometer. If `shared`, a call does the positions lo..hi of it, else all of them."""
+
+    body: Nest
+    shared: bool = True
+
+
+@dataclass(frozen=True)
+class Share:
+    """A call does the blocks lo..hi of `grain` steps of one axis: how a kernel without an outer axis is split."""
+
+    axis: str
+    grain: int
+    body: Nest
+
+
+Nest: TypeAlias = Tile | Loop | Pack | Local | Seq | Outer | Share
+
+RUN_TIME = "s"  # a stride that is an argument
+TABLE = "t"  # an axis whose byte offsets are read from a table: several reduced axes in one
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One schedule: equality of this value is the identity of the machine code.
+
+    `dtypes` and `strides` have a row for each tensor (output first), `axes` names the axes and `extents` fixes some of them
+    (None: an argument). A stride is a number of bytes, `RUN_TIME` or `TABLE`. `slots` is the number of scratch areas.
+    """
+
+    dtypes: tuple[DType, ...]
+    axes: tuple[str, ...]
+    extents: tuple[int | None, ...]
+    strides: tuple[tuple[int | str, ...], ...]
+    nest: Nest
+    slots: int = 0
+
+
+def loads_of(leaf: Leaf) -> tuple[int, ...]:
+    """The operands that a leaf loads, each once, in order of appearance.
+
+    >>> loads_of(Apply("mul", (Load(1), Load(0)), DType("f32", "f", 32)))
+    (1, 0)
+    """
+    match leaf:
+        case Load(operand):
+            return (operand,)
+        case Apply(_, args):
+            return tuple(dict.fromkeys(o for arg in args for o in loads_of(arg)))
+    return ()

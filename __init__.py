@@ -1,0 +1,54 @@
+"""stein: STructured EINsum, a compiler for tensor expressions.
+
+`stein.einsum` is a drop-in for numpy.einsum and opt_einsum.contract; `stein.compile` takes the named language:
+
+>>> import numpy as np, stein
+>>> stein.einsum("ij,jk->ik", np.ones((2, 3)), np.ones((3, 2)))
+array([[3., 3.],
+       [3., 3.]])
+>>> f = stein.compile("y[i] = relu(sum[k] A[i,k] * x[k]) + b[i]")
+>>> f(A=-np.ones((2, 2)), x=np.ones(2), b=np.ones(2))
+array([1., 1.])
+
+Importing stein compiles nothing and loads none of the heavy libraries that it can use.
+"""
+
+from __future__ import annotations
+
+from stein.ir.errors import (
+    BackendError,
+    DTypeError,
+    EinsumSyntaxError,
+    EncryptionError,
+    ShapeError,
+    SteinError,
+    StructureError,
+)
+from stein.ir.semiring import Semiring
+from stein.runtime.compile import compile
+from stein.runtime.compiled import Compiled, Finding
+from stein.runtime.declare import constant, encrypted, tensor
+from stein.runtime.einsum import einsum
+from stein.runtime.threads import get_threads, set_threads
+from stein.runtime.version import __version__
+
+__all__ = [
+    "BackendError",
+    "Compiled",
+    "DTypeError",
+    "EinsumSyntaxError",
+    "EncryptionError",
+    "Finding",
+    "Semiring",
+    "ShapeError",
+    "SteinError",
+    "StructureError",
+    "__version__",
+    "compile",
+    "constant",
+    "einsum",
+    "encrypted",
+    "get_threads",
+    "set_threads",
+    "tensor",
+]

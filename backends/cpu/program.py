@@ -1,0 +1,190 @@
+"""The CPU backend proper: a planned program, bound to sizes and layouts, becomes an executable.
+
+A `CpuProgram` is made once per planned program. `bind` turns each equation into contractions, lets the scheduler choose
+and the code generator supply kernels, and gives every tensor a buffer: operands, outputs, temporaries (those whose lives
+do not overlap share one), constants (tables, and the values of constant inputs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ...ir.expr import Equation, Program, reads
+from .equations import Counting, EquationTemplate, Operand, Step
+from .launch import Call
+from .native_record import Executable, Layout
+from .schedule import Plan, launch, schedule
+
+Array = np.ndarray[Any, Any]
+
+
+SMALL = 20_000.0  # predicted nanoseconds below which a kernel for exactly these sizes is worth its compilation
+
+
+@dataclass(frozen=True)
+class BoundStep:
+    """What `explain` says about one kernel: the equation that it computes, and the plan that was chosen for it."""
+
+    equation: str
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A program at given sizes and layouts: ready to run, and able to say how."""
+
+    executable: Executable
+    steps: tuple[BoundStep, ...]
+
+
+class CpuProgram:
+    """A planned program for the CPU. `constants` holds the arrays of inputs (and of equations computed ahead) by name."""
+
+    def __init__(self, program: Program, constants: Mapping[str, Array] | None = None) -> None:
+        self.program = program
+        self.constants = dict(constants or {})
+        self.arguments = tuple(i.name for i in program.inputs if i.name not in self.constants)
+        self.templates = tuple(EquationTemplate(e) for e in program.equations if e.name not in self.constants)
+        self.last_use = _last_uses([t.equation for t in self.templates])
+
+    def bind(
+        self,
+        sizes: Mapping[str, int],
+        operands: Mapping[str, Layout],
+        outputs: Mapping[str, Layout] | None = None,
+        *,
+        specialise: bool = False,
+    ) -> Bound:
+        """The executable for these sizes, for operands that lie so, and results that are to lie as `outputs` says.
+
+        An output that is not named lies row-major. With `specialise`, kernels are compiled for exactly these sizes.
+        """
+        layouts = dict(operands)
+        for name, array in self.constants.items():
+            layouts[name] = Layout.of(array)
+        for template in self.templates:
+            equation = template.equation
+            shape = tuple(s.evaluate(sizes) for s in equation.shape)
+            layouts[equation.name] = (outputs or {}).get(equation.name) or Layout.dense(equation.dtype, shape)
+        buffers = _Buffers(self, layouts)
+        placed: list[tuple[Call, list[tuple[_Place, int]]]] = []
+        notes: list[BoundStep] = []
+        for position, template in enumerate(self.templates):
+            buffers.release(position)
+            for step in template.contractions(sizes, layouts):
+                if any(a.extent == 0 and not a.reduced for a in step.problem.axes):
+                    continue
+                plan = schedule(step.problem)
+                if specialise and plan.nanoseconds < SMALL:
+                    plan = schedule(step.problem, constants=True)
+                spaces = buffers.place(step, plan)
+                placed += [(call, spaces) for call in launch(plan)]
+                notes.append(BoundStep(template.equation.name, plan))
+        executable = Executable(
+            calls=tuple(_renumbered(call, spaces, buffers) for call, spaces in placed),
+            operands=tuple(layouts[n] for n in self.arguments),
+            outputs=tuple(layouts[n] for n in self.program.outputs),
+            temporaries=tuple(buffers.temporaries),
+            constants=tuple(buffers.constants.values()),
+        )
+        return Bound(executable, tuple(notes))
+
+
+def _renumbered(call: Call, spaces: list[tuple[_Place, int]], buffers: _Buffers) -> Call:
+    """The call with its buffers numbered as the executable numbers them."""
+    pointers = tuple(
+        (word, buffers.number(spaces[buffer][0]), spaces[buffer][1] + offset) for word, buffer, offset in call.pointers
+    )
+    return replace(call, pointers=pointers)
+
+
+def _last_uses(equations: Sequence[Equation]) -> dict[str, int]:
+    """The position of the last equation that reads each tensor."""
+    last: dict[str, int] = {}
+    for position, equation in enumerate(equations):
+        last[equation.name] = position
+        for read in reads(equation.expr):
+            last[read.tensor] = position
+        if equation.update is not None:
+            last[equation.update] = position
+    return last
+
+
+class _Buffers:
+    """Which buffer each tensor is in. Numbers are known once all steps are placed: operands, outputs, temporaries, constants."""
+
+    def __init__(self, program: CpuProgram, layouts: Mapping[str, Layout]) -> None:
+        self.layouts = layouts
+        self.last_use = program.last_use
+        self.values = program.constants
+        names = (*program.arguments, *program.program.outputs)
+        self.fixed = {name: _Place("fixed", number) for number, name in reversed(list(enumerate(names)))}
+        self.count = len(names)
+        self.temporaries: list[int] = []
+        self.free: list[int] = []
+        self.live: dict[str, int] = {}
+        self.constants: dict[object, Array] = {}
+
+    def release(self, position: int) -> None:
+        """Free the temporaries that no equation from `position` on reads."""
+        for name in [n for n in self.live if self.last_use[n] < position]:
+            self.free.append(self.live.pop(name))
+
+    def temporary(self, size: int) -> int:
+        """A temporary of at least `size` bytes: the best fitting free one, else a new one."""
+        fitting = [t for t in self.free if self.temporaries[t] >= size]
+        if not self.free:
+            self.temporaries.append(size)
+            return len(self.temporaries) - 1
+        best = min(fitting, key=self.temporaries.__getitem__) if fitting else max(self.free, key=self.temporaries.__getitem__)
+        self.free.remove(best)
+        self.temporaries[best] = max(self.temporaries[best], size)
+        return best
+
+    def _constant(self, key: object, array: Array) -> _Place:
+        self.constants.setdefault(key, array)
+        return _Place("constant", list(self.constants).index(key))
+
+    def place_of(self, operand: Operand) -> _Place:
+        """The buffer of an operand; an intermediate gets one when it is first named."""
+        tensor = operand.tensor
+        if isinstance(tensor, Counting):
+            return self._constant(tensor, counting_table(tensor.low, tensor.high))
+        if tensor in self.fixed:
+            return self.fixed[tensor]
+        if tensor in self.values:
+            return self._constant(tensor, self.values[tensor])
+        if tensor not in self.live:
+            self.live[tensor] = self.temporary(max(1, self.layouts[tensor].nbytes))
+        return _Place("temporary", self.live[tensor])
+
+    def place(self, step: Step, plan: Plan) -> list[tuple[_Place, int]]:
+        """Place and offset of each buffer of a step: output, operands, then the plan's own temporaries."""
+        spaces = [(self.place_of(o), o.offset) for o in step.operands]
+        own = [self.temporary(size) for size in plan.temporaries]
+        self.free += own
+        return spaces + [(_Place("temporary", t), 0) for t in own]
+
+    def number(self, place: _Place) -> int:
+        """The number of a buffer, once every step has been placed."""
+        base = {"fixed": 0, "temporary": self.count, "constant": self.count + len(self.temporaries)}
+        return base[place.kind] + place.number
+
+
+@dataclass(frozen=True)
+class _Place:
+    kind: str
+    number: int
+
+
+@lru_cache(maxsize=256)
+def counting_table(low: int, high: int) -> Array:
+    """The integers low..high (inclusive) as a read-only array."""
+    table = np.arange(low, high + 1, dtype=np.int64)
+    table.flags.writeable = False
+    return table

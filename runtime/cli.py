@@ -1,0 +1,254 @@
+"""The command `stein` (and `python -m stein`): explain, run and inspect programs from a shell.
+
+Everything here goes through the public calls `einsum` and `compile`; what it adds is reading files and printing. A
+user's mistake prints its message to stderr and leaves with exit code 2; a traceback is always our own bug.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from ..ir.errors import DTypeError, EinsumSyntaxError, ShapeError, SteinError
+from .version import VERSION
+
+if TYPE_CHECKING:
+    from .compiled import Compiled
+
+Array = np.ndarray[Any, Any]
+Shape = tuple[int | str, ...]
+
+
+class _Reported(click.ClickException):
+    """A user's mistake, as its message stands."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        click.echo(self.message, file=file, err=file is None)
+
+
+class _Commands(click.Group):
+    """A group whose commands report a `SteinError` instead of raising it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (SteinError, OSError) as error:
+            raise _Reported(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="stein")
+def cli() -> None:
+    """Compile tensor expressions, and see what the compiler did.
+
+    PROGRAM is an einsum string ("ij,jk->ik"), a program of the named language ("y[i] = A[i,j]*x[j]"), a file of one
+    (name.ein), or - for standard input.
+    """
+
+
+_program = click.argument("program")
+_shapes = click.argument("shapes", nargs=-1, metavar="[[NAME=]SHAPE]...")
+_dtype = click.option("--dtype", default=None, help="Element type of operands whose type is not declared.")
+_target = click.option("--target", default="cpu", show_default=True, help="Where the program is to run.")
+
+
+@cli.command()
+@_program
+@_shapes
+@_dtype
+@_target
+@click.option("--json", "as_json", is_flag=True, help="Print the explanation as JSON.")
+@click.option("--draw", type=click.Path(dir_okay=False, path_type=Path), help="Draw the contraction tree into a file.")
+def explain(
+    program: str, shapes: Sequence[str], dtype: str | None, target: str, as_json: bool, draw: Path | None
+) -> None:
+    """Say what the compiler makes of PROGRAM: passes, contraction tree, work, kernels.
+
+    Shapes follow in order ("64,32 32,16") or by name ("A=64,64 x=batch,64"); a name in a shape is a symbolic size.
+    """
+    explanation = _compile(program, shapes, dtype, target).explain()
+    if draw is not None:
+        explanation.draw(draw)
+    click.echo(json.dumps(explanation.as_dict(), indent=2) if as_json else str(explanation))
+
+
+@cli.command()
+@_program
+@_shapes
+@_dtype
+@_target
+@click.option("--stage", default="planned", show_default=True, type=click.Choice(["elaborated", "normal", "planned"]))
+def ir(program: str, shapes: Sequence[str], dtype: str | None, target: str, stage: str) -> None:
+    """Print the intermediate representation of PROGRAM at a stage of compilation."""
+    click.echo(_compile(program, shapes, dtype, target).ir(stage))
+
+
+@cli.command()
+@_program
+@_shapes
+@_dtype
+@_target
+@click.option("--kind", default="llvm", show_default=True, help="Which text: llvm or asm.")
+def source(program: str, shapes: Sequence[str], dtype: str | None, target: str, kind: str) -> None:
+    """Print the code that was generated for PROGRAM."""
+    click.echo(_compile(program, shapes, dtype, target).source(kind))
+
+
+@cli.command()
+@_program
+@click.argument("arrays", nargs=-1, metavar="[NAME=]FILE.npy...")
+@_target
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where the result goes: .npy or .npz."
+)
+def run(program: str, arrays: Sequence[str], target: str, output: Path | None) -> None:
+    """Run PROGRAM on arrays stored by NumPy.
+
+    Several results go into one .npz, or into one .npy each, whose names end in the result's name.
+    """
+    from .einsum import einsum
+
+    text = _read_program(program)
+    named, plain = _split(arrays)
+    loaded = {name: _load(Path(path)) for name, path in named.items()}
+    positional = [_load(Path(path)) for path in plain]
+    if _is_classic(text):
+        if loaded:
+            raise EinsumSyntaxError("the operands of an einsum string have no names", code="named-operand")
+        result = einsum(text, *positional)
+    else:
+        declared = {name: _Described(array.shape, array.dtype) for name, array in loaded.items()}
+        result = _compiled(text, (), None, target, declared)(*positional, **loaded)
+    _save(result, output)
+
+
+class _Described:
+    """A shape and a type: what `compile` asks of an array-like."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype = shape, dtype
+
+
+@cli.command()
+@click.option("--out", default="out", show_default=True, type=click.Path(file_okay=False, path_type=Path))
+def demo(out: Path) -> None:
+    """Filter a photograph with one einsum, and show how it was compiled."""
+    from .demo import main as run_demo
+
+    run_demo(out)
+
+
+@cli.command()
+def info() -> None:
+    """Describe this installation: versions, processor, targets, threads, cache."""
+    from .info import describe
+
+    click.echo(describe())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line with `arguments` (by default the process's) and leave the process."""
+    cli.main(args=None if arguments is None else list(arguments), prog_name="stein")
+
+
+def _is_classic(text: str) -> bool:
+    """Whether a text is an einsum string: a named program has "=" or ":"."""
+    return not any(sign in text for sign in "=:")
+
+
+def _read_program(program: str) -> str:
+    if program == "-":
+        return sys.stdin.read()
+    if program.endswith(".ein"):
+        return Path(program).read_text(encoding="utf-8")
+    return program
+
+
+def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The words NAME=VALUE as a dictionary, the others as a list."""
+    named, plain = {}, []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and name.isidentifier():
+            if name in named:
+                raise click.UsageError(f"{name} is given twice")
+            named[name] = value
+        else:
+            plain.append(word)
+    return named, plain
+
+
+def parse_shape(text: str) -> Shape:
+    """The shape that a word of the command line means; names and arithmetic stand for symbolic sizes.
+
+    >>> parse_shape("batch,64,2*n-1"), parse_shape("()"), parse_shape("(3,)")
+    (('batch', 64, '2*n-1'), (), (3,))
+    """
+    inside = text.strip()
+    if inside.startswith("(") and inside.endswith(")"):
+        inside = inside[1:-1]
+    parts = [part.strip() for part in inside.split(",") if part.strip()]
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
+
+
+def _compile(program: str, words: Sequence[str], dtype: str | None, target: str) -> Compiled:
+    """The program compiled for the shapes that the command line gives."""
+    named, plain = _split(words)
+    declared = {name: parse_shape(value) for name, value in named.items()}
+    return _compiled(_read_program(program), [parse_shape(word) for word in plain], dtype, target, declared)
+
+
+def _compiled(
+    text: str, shapes: Sequence[Shape], dtype: str | None, target: str, declared: Mapping[str, Any]
+) -> Compiled:
+    from .compile import compile as compile_program
+
+    options = set(inspect.signature(compile_program).parameters) & set(declared)
+    if options:
+        raise EinsumSyntaxError(
+            f"'{min(options)}' is an option of the compiler; a shell cannot declare a tensor of that name",
+            code="reserved-name",
+            help="rename it",
+        )
+    keywords: dict[str, Any] = {"dtype": dtype, "target": target, **declared}
+    return compile_program(text, *shapes, **keywords)
+
+
+def _load(path: Path) -> Array:
+    """An array from a .npy file; files with Python objects in them are refused."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DTypeError(f"{path} is no array that NumPy stored: {error}", code="not-an-array") from error
+    if not isinstance(loaded, np.ndarray):
+        raise DTypeError(f"{path} holds several arrays; give one .npy file for each operand", code="not-an-array")
+    return loaded
+
+
+def _save(result: Any, output: Path | None) -> None:
+    """Write the results where they belong, or describe them if no place was given."""
+    results = result if isinstance(result, dict) else {"": result}
+    if output is None:
+        for name, value in results.items():
+            array = np.asarray(value)
+            click.echo(f"{name or 'result'}: {array.dtype}{list(array.shape)}\n{array}")
+    elif output.suffix == ".npz":
+        members: dict[str, Any] = {name or "result": np.asarray(value) for name, value in results.items()}
+        np.savez(output, **members)
+        click.echo(f"{output}: {', '.join(name or 'result' for name in results)}")
+    elif output.suffix == ".npy":
+        for name, value in results.items():
+            path = output.with_name(f"{output.stem}-{name}.npy") if name else output
+            np.save(path, np.asarray(value), allow_pickle=False)
+            click.echo(f"{path}: {np.asarray(value).dtype}{list(np.shape(value))}")
+    else:
+        raise ShapeError(f"'{output}' ends neither in .npy nor in .npz", code="output-name")

@@ -1,0 +1,213 @@
+"""`stein.compile`: from the text of a program, and what keywords say of its tensors, to a `Compiled` callable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..frontend import syntax
+from ..frontend.declare import Declaration
+from ..ir.errors import BackendError, DTypeError, ShapeError
+from ..ir.expr import Program
+from ..ir.semiring import PLUS_TIMES, Semiring
+from ..ir.types import F64, DType, parse_dtype
+from .compiled import Compiled, callable_class
+from .declare import check_dtype, declaration_of
+from .expression import Expression, Options
+from .fix import fix_sizes
+from .operands import Array
+
+TARGETS = ("cpu", "reference")
+LATER_TARGETS = {"cuda": "the Triton backend (stein[gpu])", "ckks": "the CKKS backend (stein[ckks])"}
+
+
+def compile(
+    program: str,
+    *shapes: Any,
+    dtype: Any = None,
+    target: str = "cpu",
+    optimize: Any = "auto",
+    memory_limit: Any = None,
+    strict: bool = False,
+    accumulate: Any = None,
+    semiring: str | Semiring = PLUS_TIMES,
+    semirings: Mapping[str, Semiring] | None = None,
+    names: bool = False,
+    diagonal_output: bool = False,
+    check: bool = False,
+    name: str = "<program>",
+    **declarations: Any,
+) -> Compiled:
+    """Compile a program of the named language, or an einsum string, into a callable.
+
+    A keyword that names a tensor declares it: a shape (integers and size names), an array (its shape and type), or
+    `stein.tensor(...)`, `stein.constant(...)`, `stein.encrypted(...)`; declarations in the text do the same. For an einsum
+    string the shapes of the operands follow the string. `dtype` is the type of tensors that are given none; without it
+    each call's arguments decide. `semirings` maps names that `over` may use to `Semiring` values, `accumulate` is the type
+    that sums are kept in, `check=True` verifies declared structure on each call, `name` stands in messages as the file name.
+
+    Raises `EinsumSyntaxError`, `ShapeError`, `DTypeError`, `StructureError`, `EncryptionError` or `BackendError`.
+
+    >>> import numpy as np
+    >>> f = compile("y[i] = A[i,k] * x[k] + b[i]", dtype="float64")
+    >>> f(A=np.eye(2), x=[1.0, 2.0], b=[10.0, 20.0])
+    array([11., 22.])
+    """
+    if not isinstance(program, str):
+        raise DTypeError(f"the program is a {type(program).__name__}, not a text", code="not-a-program")
+    _check_target(target)
+    options = Options(_hashable(optimize), memory_limit, strict)
+    element = check_dtype(dtype)
+    if "=" in program or ":" in program:
+        if shapes:
+            raise DTypeError("shapes of a named program are given by keyword", code="positional-shapes", help="A=(64, 64)")
+        return _compile_named(program, declarations, element, target, options, check_dtype(accumulate), semirings or {}, name)
+    if declarations:
+        raise DTypeError(
+            f"an einsum string names no tensor {next(iter(declarations))!r}",
+            code="unknown-keyword",
+            help='give the shapes in order: stein.compile("ij,jk->ik", (64, 32), (32, 16))',
+        )
+    from .einsum import check_semiring
+
+    return _compile_classic(
+        program, shapes, element, target, options, check_dtype(accumulate), check_semiring(semiring), names, diagonal_output
+    )
+
+
+def _compile_named(
+    text: str,
+    keywords: Mapping[str, Any],
+    element: DType | None,
+    target: str,
+    options: Options,
+    accumulate: DType | None,
+    semirings: Mapping[str, Semiring],
+    name: str,
+) -> Compiled:
+    from ..frontend.elaborate import elaborate
+    from ..frontend.parser import parse_program
+
+    tree = parse_program(text, name)
+    declarations = {}
+    constants: dict[str, Array] = {}
+    for tensor, value in keywords.items():
+        declarations[tensor], array = declaration_of(tensor, value)
+        if array is not None:
+            constants[tensor] = array
+
+    def typed(types: Mapping[str, DType]) -> Program:
+        given = dict(declarations)
+        for tensor, dtype in types.items():
+            old = given.get(tensor)
+            given[tensor] = replace(old, dtype=dtype) if old else Declaration(None, dtype, (), False, False)
+        return elaborate(tree, given, default_dtype=element or F64, semirings=semirings, accumulate=accumulate)
+
+    inputs = {i.name for i in typed({}).inputs} - set(constants)
+    known = _typed_in_text(tree) | {n for n, d in declarations.items() if d.dtype is not None}
+    return _build(typed, target, options, constants, frozenset() if element else frozenset(inputs - known))
+
+
+def _typed_in_text(tree: syntax.Program) -> set[str]:
+    """The tensors whose type the text declares."""
+    return {
+        name.text
+        for statement in tree.statements
+        if isinstance(statement, syntax.Declare)
+        for name in statement.names
+        for item in statement.items
+        if isinstance(item, syntax.Array)
+        or (isinstance(item, syntax.Word) and item.args is None and parse_dtype(item.name.text) is not None)
+    }
+
+
+def _compile_classic(
+    text: str,
+    shapes: tuple[Any, ...],
+    element: DType | None,
+    target: str,
+    options: Options,
+    accumulate: DType | None,
+    semiring: Semiring,
+    names: bool,
+    diagonal_output: bool,
+) -> Compiled:
+    from ..frontend.classic import check_shapes, elaborate_spec, parse_spec
+
+    spec = parse_spec(text, names)
+    given = [declaration_of(f"operand {k}", s) for k, s in enumerate(shapes)]
+    declared = [d.shape or () for d, _ in given]
+    if not shapes:
+        declared = [("",) * len(t.slots) for t in spec.inputs]
+        if any(t.ellipsis is not None for t in spec.inputs):
+            raise ShapeError(
+                "with an ellipsis the number of axes must be known",
+                code="unknown-rank",
+                help="give the shapes: stein.compile(spec, (2, 3), (3, 4))",
+            )
+    ranks = tuple(len(s) for s in declared)
+    if len(declared) != len(spec.inputs) or all(isinstance(n, int) for s in declared for n in s):
+        check_shapes(spec, tuple(tuple(n if isinstance(n, int) else 2 for n in s) for s in declared))
+    ones = tuple(tuple(n == 1 for n in s) for s in declared)
+    constants = {f"op{k}": a for k, (_, a) in enumerate(given) if a is not None}
+    dtypes = [d.dtype for d, _ in given] or [None] * len(ranks)
+
+    def typed(types: Mapping[str, DType]) -> Program:
+        operands = tuple(types.get(f"op{k}", d or element or F64) for k, d in enumerate(dtypes))
+        program = elaborate_spec(
+            spec, ranks, ones, operands, semiring=semiring, accumulate=accumulate, diagonal_output=diagonal_output
+        )
+        fixed: dict[str, int] = {}
+        for operand, shape in zip(program.inputs, declared, strict=True):
+            for size, extent in zip(operand.shape, shape, strict=True):
+                if isinstance(extent, int) and size.single is not None:
+                    fixed[size.single] = extent
+        return fix_sizes(program, fixed)
+
+    open_types = frozenset(f"op{k}" for k, d in enumerate(dtypes) if d is None and element is None) - set(constants)
+    return _build(typed, target, options, constants, open_types)
+
+
+def _build(
+    typed: Callable[[Mapping[str, DType]], Program], target: str, options: Options, constants: dict[str, Array], open_types: frozenset[str]
+) -> Compiled:
+    from ..backends.cpu.native import make_dispatcher
+
+    holder: list[Compiled] = []
+
+    def slow(*args: Any, **keywords: Any) -> Any:
+        return holder[0].evaluate(*args, **keywords)
+
+    dispatch, register = make_dispatcher(slow, spec_first=False)
+    made = callable_class(dispatch)(
+        typed, lambda program: _expression(program, options, constants), target, constants, open_types
+    )
+    holder.append(made)
+    if target == "cpu":
+        made._register = register
+    return made
+
+
+def _expression(program: Program, options: Options, constants: dict[str, Array]) -> Expression:
+    """The expression; its kernels are made for its sizes if all of them are fixed."""
+    fixed = all(n.constant is not None for i in program.inputs for n in i.shape)
+    return Expression(program, replace(options, specialise=fixed), constants)
+
+
+def _check_target(target: str) -> None:
+    if target in TARGETS:
+        return
+    if target in LATER_TARGETS:
+        raise BackendError(
+            f"target {target!r} needs {LATER_TARGETS[target]}, which this version does not have",
+            code="missing-backend",
+            help=f"targets here: {', '.join(TARGETS)}",
+        )
+    raise BackendError(f"there is no target {target!r}", code="unknown-target", help=f"targets: {', '.join(TARGETS)}")
+
+
+def _hashable(optimize: Any) -> Any:
+    if isinstance(optimize, list):
+        return tuple(tuple(s) if isinstance(s, list) else s for s in optimize)
+    return optimize

@@ -1,0 +1,295 @@
+"""`Compiled`: what `stein.compile` returns. Callable, and able to show everything that was made on the way."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..ir.errors import BackendError, DTypeError, ShapeError
+from ..ir.expr import Input, Program
+from ..ir.types import DType, dtype_of
+from .cache import Cache
+from .expression import Expression, supposed_sizes
+from .operands import Array, as_array, library_of, wrapper
+
+if TYPE_CHECKING:
+    from .explain import Explanation
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A structure that was found: `value` names the tensor, `kind` the structure, `evidence` why it holds."""
+
+    value: str
+    kind: str
+    evidence: str
+    span: Any = None
+
+
+class Compiled:
+    """A compiled program. Call it with its arguments by name or in order of first mention; `out=` takes the result.
+
+    One result comes back as an array, several as a dict by name, in the library of the arguments. `f.explain()` tells what
+    was done, `f.ir(stage)` and `f.source(kind)` show it, `f.stats` counts it.
+    """
+
+    def __init__(
+        self,
+        elaborate: Callable[[Mapping[str, DType]], Program],
+        make: Callable[[Program], Expression],
+        target: str,
+        constants: Mapping[str, Array],
+        open_types: frozenset[str],
+    ) -> None:
+        self.target = target
+        self._elaborate = elaborate
+        self._make = make
+        self._constants = dict(constants)
+        self._open_types = open_types
+        self._expressions: Cache[tuple[DType, ...], Expression] = Cache(64)
+        self._default = make(elaborate({}))
+        self.program = self._default.program
+        self._arguments = self._default.arguments
+        self._names = tuple(i.name for i in self._arguments)
+        self._register: Callable[..., None] | None = None
+        self._last: tuple[Expression, Mapping[str, int]] | None = None
+        if not open_types:
+            self._expressions.get((), lambda: self._default)
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """The arguments in order, each with its type and shape as annotation.
+
+        >>> import stein
+        >>> str(stein.compile("y[i] = A[i,j] * x[j]", A=(2, 3), dtype="f32").signature)
+        "(A: 'f32[2, 3]', x: 'f32[3]')"
+        """
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return inspect.Signature(
+            [inspect.Parameter(i.name, kind, annotation=_type_text(i, self._open_types)) for i in self._arguments]
+        )
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Structures that the chosen program uses, then other facts."""
+        return tuple(
+            Finding(i.name, s.name, "Declared", s.span) for i in self.program.inputs for s in i.structure
+        )
+
+    def evaluate(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
+        """The long way round of a call: checks, binding, perhaps compilation. The dispatcher answers what it knows."""
+        values = self._in_order(args, keywords)
+        library = library_of(values)
+        arrays = [as_array(v, f"argument {n}") for v, n in zip(values, self._names, strict=True)]
+        expression = self._expression_for(arrays)
+        arrays = [_converted(a, i, v) for a, i, v in zip(arrays, expression.arguments, values, strict=True)]
+        sizes = expression.sizes_of([a.shape for a in arrays])
+        self._last = (expression, sizes)
+        if self.target == "reference":
+            results = _interpreted(expression, arrays, sizes)
+        else:
+            results = self._run(expression, arrays, sizes, out, library == "numpy" and out is None, values)
+        if out is not None:
+            return self._into(out, results, expression)
+        wrap = wrapper(library)
+        if len(results) == 1:
+            return wrap(results[0])
+        return {n: wrap(r) for n, r in zip(self.program.outputs, results, strict=True)}
+
+    def _run(
+        self,
+        expression: Expression,
+        arrays: Sequence[Array],
+        sizes: Mapping[str, int],
+        out: Any,
+        plain: bool,
+        values: Sequence[Any],
+    ) -> Sequence[Array]:
+        from ..backends.cpu.native import Layout, execute
+
+        outs = list(out.values()) if isinstance(out, Mapping) else [out]
+        names = expression.program.outputs
+        if out is not None and len(outs) == len(names) and all(isinstance(o, np.ndarray) for o in outs):
+            layouts = {n: Layout.of(o) for n, o in zip(names, outs, strict=True) if _usable(o, expression, n, arrays, sizes)}
+            if len(layouts) == len(names):
+                execute(expression.bind(arrays, layouts, sizes).executable, arrays, outs)
+                return outs
+        bound = expression.bind(arrays, None, sizes)
+        if plain and self._register is not None and all(a is v for a, v in zip(arrays, values, strict=True)):
+            outputs = self.program.outputs
+            if len(outputs) == 1:
+                self._register(bound.executable, scalars=True)
+            else:
+                self._register(bound.executable, finish=lambda found: dict(zip(outputs, map(_scalar, found), strict=True)))
+        return execute(bound.executable, arrays)
+
+    def _into(self, out: Any, results: Sequence[Array], expression: Expression) -> Any:
+        outs = out if isinstance(out, Mapping) else {self.program.outputs[0]: out}
+        if set(outs) != set(self.program.outputs) or len(results) != len(outs):
+            raise ShapeError(
+                f"out is for {', '.join(outs)}; the results are {', '.join(self.program.outputs)}",
+                code="out-names",
+                help="give one array, or a dict with an array for each result",
+            )
+        for name, result in zip(self.program.outputs, results, strict=True):
+            given = outs[name]
+            target = as_array(given, f"out {name}")
+            if target is result:
+                continue
+            if target.shape != result.shape:
+                raise ShapeError(f"out {name} has shape {target.shape}, the result {result.shape}", code="out-shape")
+            if not target.flags.writeable:
+                raise ShapeError(f"out {name} is read-only", code="out-read-only")
+            if not np.can_cast(result.dtype, target.dtype, "same_kind"):
+                raise DTypeError(f"the result {name} is {result.dtype}, out is {target.dtype}", code="casting")
+            np.copyto(target, result, casting="same_kind")
+        return out
+
+    def _in_order(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:
+        names = self._names
+        if len(args) > len(names):
+            raise DTypeError(f"{len(args)} arguments were given; there are {len(names)}: {self.signature}", code="too-many")
+        values = dict(zip(names, args, strict=False))
+        for name, value in keywords.items():
+            if name not in names:
+                constant = name in self._constants
+                raise DTypeError(
+                    f"{name!r} is a constant of this program" if constant else f"there is no argument {name!r}",
+                    code="unknown-argument",
+                    help=f"the arguments are {self.signature}",
+                )
+            if name in values:
+                raise DTypeError(f"argument {name!r} was given twice", code="given-twice")
+            values[name] = value
+        missing = [n for n in names if n not in values]
+        if missing:
+            raise DTypeError(
+                f"argument{'s' if len(missing) > 1 else ''} {', '.join(missing)} missing",
+                code="missing-argument",
+                help=f"the arguments are {self.signature}",
+            )
+        return [values[n] for n in names]
+
+    def _expression_for(self, arrays: Sequence[Array]) -> Expression:
+        if not self._open_types:
+            return self._default
+        types = {n: _dtype(a, n) for n, a in zip(self._names, arrays, strict=True) if n in self._open_types}
+        return self._expressions.get(tuple(types.values()), lambda: self._make(self._elaborate(types)))
+
+    def _shown(self) -> tuple[Expression, Mapping[str, int]]:
+        """What `explain` and the like speak of: the last call, else the program for the declared (or supposed) sizes."""
+        if self._last is not None:
+            return self._last
+        expression = self._default
+        return expression, supposed_sizes(expression.program)
+
+    def ir(self, stage: str = "planned") -> str:
+        """The program as text at a stage: "elaborated", "normal" or "planned"."""
+        from ..ir.text import print_program
+
+        expression, sizes = self._shown()
+        stages: dict[str, Callable[[], Program]] = {
+            "elaborated": lambda: expression.program,
+            "normal": lambda: expression.normal,
+            "planned": lambda: expression.planned(sizes).program,
+        }
+        if stage not in stages:
+            raise BackendError(f"there is no stage {stage!r}", code="unknown-stage", help=f"one of {', '.join(stages)}")
+        return print_program(stages[stage]())
+
+    def source(self, kind: str = "llvm") -> str:
+        """The code that runs: "llvm" (IR text) or "asm" (assembly), of every kernel of the program in order."""
+        if kind not in ("llvm", "asm") or self.target != "cpu":
+            raise BackendError(
+                f"there is no source of kind {kind!r} for target {self.target!r}", code="unknown-source", help="llvm or asm"
+            )
+        from .explain_program import kernel_sources
+
+        expression, sizes = self._shown()
+        return kernel_sources(expression, sizes, kind)
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """Figures of the chosen plan: `flops`, `bytes` and `peak_memory` (bytes of the temporaries)."""
+        from .explain_program import statistics
+
+        return statistics(*self._shown())
+
+    def explain(self) -> Explanation:
+        """What was found and done: passes, contraction tree with sizes, flops and bytes, the kernel chosen for each step."""
+        from .explain_program import explain_expression
+
+        expression, sizes = self._shown()
+        return explain_expression(expression, sizes, self.target, self.findings)
+
+    def __repr__(self) -> str:
+        return f"<stein.Compiled {self.signature} -> {', '.join(self.program.outputs)}, target {self.target!r}>"
+
+
+def callable_class(dispatch: Callable[..., Any]) -> type[Compiled]:
+    """A subclass of `Compiled` whose instances are called by `dispatch`.
+
+    Python looks `__call__` up on the class; a builtin function found there is called as it is, without a frame of ours in
+    between, which is what keeps a call of a small kernel near a hundred nanoseconds.
+    """
+    return type("Compiled", (Compiled,), {"__call__": dispatch, "__doc__": Compiled.__doc__, "__module__": Compiled.__module__})
+
+
+def _scalar(array: Array) -> Any:
+    return array if array.ndim else array[()]
+
+
+def _dtype(array: Array, name: str) -> DType:
+    try:
+        return dtype_of(array.dtype.newbyteorder("="))
+    except TypeError as error:
+        raise DTypeError(f"argument {name}: {error}", code="unsupported-type") from error
+
+
+def _type_text(declared: Input, open_types: frozenset[str]) -> str:
+    element = "any" if declared.name in open_types else declared.dtype.name
+    return f"{element}[{', '.join(map(str, declared.shape))}]" if declared.shape else element
+
+
+def _converted(array: Array, declared: Input, value: Any) -> Array:
+    """The array in the declared type, converted only where nothing is lost (a Python number or list: where the kind fits)."""
+    wanted = declared.dtype.numpy
+    if array.dtype == wanted:
+        return array if array.dtype.isnative else array.astype(wanted)
+    casting = "same_kind" if isinstance(value, (bool, int, float, complex, list, tuple)) else "safe"
+    if not np.can_cast(array.dtype, wanted, casting):  # type: ignore[arg-type]
+        raise DTypeError(
+            f"argument {declared.name} is {array.dtype}, declared {wanted}",
+            code="argument-type",
+            help=f"{declared.name}.astype({wanted.name!r}) converts it",
+        )
+    return array.astype(wanted)
+
+
+def _usable(out: Array, expression: Expression, name: str, arrays: Sequence[Array], sizes: Mapping[str, int]) -> bool:
+    """Whether a kernel may write straight into `out`."""
+    from ..backends.cpu.native import Layout
+    from ..ir.expr import Equation
+
+    equation = expression.program.tensors[name]
+    assert isinstance(equation, Equation)
+    shape = tuple(s.evaluate(sizes) for s in equation.shape)
+    return (
+        out.dtype == equation.dtype.numpy
+        and out.shape == shape
+        and out.flags.writeable
+        and Layout.of(out).is_dense
+        and not any(np.may_share_memory(out, a) for a in arrays)
+    )
+
+
+def _interpreted(expression: Expression, arrays: Sequence[Array], sizes: Mapping[str, int]) -> list[Array]:
+    from ..ir.interpret import interpret
+
+    by_name = {i.name: a for i, a in zip(expression.arguments, arrays, strict=True)} | expression.constants
+    found = interpret(expression.program, by_name, dict(sizes))
+    return [found[n] for n in expression.program.outputs]
