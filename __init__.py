@@ -15,22 +15,40 @@ Importing stein compiles nothing and loads none of the heavy libraries that it c
 
 from __future__ import annotations
 
-from stein.ir.errors import (
-    BackendError,
-    DTypeError,
-    EinsumSyntaxError,
-    EncryptionError,
-    ShapeError,
-    SteinError,
-    StructureError,
-)
-from stein.ir.semiring import Semiring
-from stein.runtime.compile import compile
-from stein.runtime.compiled import Compiled, Finding
-from stein.runtime.declare import constant, encrypted, tensor
-from stein.runtime.einsum import einsum
-from stein.runtime.threads import get_threads, set_threads
-from stein.runtime.version import __version__
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stein.ir.errors import (
+        BackendError,
+        DTypeError,
+        EinsumSyntaxError,
+        EncryptionError,
+        ShapeError,
+        SteinError,
+        StructureError,
+    )
+    from stein.ir.semiring import Semiring
+    from stein.runtime.compile import compile
+    from stein.runtime.compiled import Compiled, Finding
+    from stein.runtime.declare import constant, encrypted, tensor
+    from stein.runtime.einsum import einsum
+    from stein.runtime.threads import get_threads, set_threads
+    from stein.runtime.version import VERSION as __version__
+
+# Where each public name lives; it is imported when it is first asked for.
+_HOMES = {
+    "ir.errors": (
+        "BackendError DTypeError EinsumSyntaxError EncryptionError ShapeError SteinError StructureError"
+    ),
+    "ir.semiring": "Semiring",
+    "runtime.compile": "compile",
+    "runtime.compiled": "Compiled Finding",
+    "runtime.declare": "constant encrypted tensor",
+    "runtime.einsum": "einsum",
+    "runtime.threads": "get_threads set_threads",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()} | {"__version__": "runtime.version"}
 
 __all__ = [
     "BackendError",
@@ -52,3 +70,15 @@ __all__ = [
     "set_threads",
     "tensor",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'stein' has no attribute {name!r}")
+    value = getattr(import_module(f"stein.{_HOME_OF[name]}"), "VERSION" if name == "__version__" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -20,7 +20,8 @@ def reference(Q: np.ndarray, K: np.ndarray, V: np.ndarray, causal: bool) -> np.n
     if causal:
         s = np.where(np.tril(np.ones(s.shape[-2:], bool)), s, -np.inf)
     e = np.exp(s - s.max(axis=-1, keepdims=True))
-    return np.einsum("bhqk,bkhd->bqhd", e / e.sum(axis=-1, keepdims=True), V)
+    out: np.ndarray = np.einsum("bhqk,bkhd->bqhd", e / e.sum(axis=-1, keepdims=True), V)
+    return out
 
 
 def main(n: int = 128) -> None:

@@ -1,5 +1,7 @@
 """The drop-in: what works with `numpy.einsum` and `opt_einsum.contract` works unchanged with `stein.einsum`."""
 
+from typing import Any
+
 import numpy as np
 
 import stein
@@ -11,7 +13,7 @@ def main(n: int = 64) -> None:
     A, B = rng.standard_normal((n, n)), rng.standard_normal((n, n))
     stack = rng.standard_normal((3, 1, n, n))
 
-    calls = [
+    calls: list[tuple[str, tuple[Any, ...]]] = [
         ("matrix product", ("ij,jk->ik", A, B)),
         ("implicit output, transposed", ("ba", A)),
         ("trace", ("ii", A)),

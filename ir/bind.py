@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import NoReturn
 
-from .errors import DTypeError, ShapeError
-from .expr import Constraint, Program
+from .errors import DTypeError, ShapeError, Span
+from .expr import Constraint, Input, Program
 from .size import Size
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -91,7 +91,7 @@ class Binder:
         sizes = {name: shapes[tensor][axis] for name, tensor, axis in self._names}
         for size, tensor, axis in self._solved:
             found = size.solve(shapes[tensor][axis], sizes)
-            if found is None:
+            if found is None or found[1] < 0:
                 self._fail_axis(size, tensor, axis, shapes, sizes)
             sizes[found[0]] = found[1]
         axes = sizes
@@ -105,7 +105,7 @@ class Binder:
                 self._fail_axis(self._input(tensor).shape[axis], tensor, axis, shapes, sizes)
         return sizes
 
-    def _input(self, name: str):  # type: ignore[no-untyped-def]
+    def _input(self, name: str) -> Input:
         return next(i for i in self.program.inputs if i.name == name)
 
     def _fail_rank(self, name: str, rank: int, shape: tuple[int, ...] | None) -> NoReturn:
@@ -118,7 +118,7 @@ class Binder:
             spans=self._places(name),
         )
 
-    def _places(self, name: str):  # type: ignore[no-untyped-def]
+    def _places(self, name: str) -> tuple[Span, ...]:
         span = self._input(name).span
         return (span,) if span.end else ()
 

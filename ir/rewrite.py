@@ -79,8 +79,8 @@ class Rule:
 def rewrite(program: Program, rules: Sequence[Rule], trace: Trace | None = None, limit: int = STEP_LIMIT) -> Program:
     """The program with `rules` applied until none fires; the same object if none does.
 
-    Indices that no longer occur are dropped from their equation, fresh ones are added. More than `limit` steps mean rules
-    that undo each other: `IRError` names the last one.
+    Indices that no longer occur are dropped from their equation, fresh ones are added. More than `limit` steps mean
+    rules that undo each other: `IRError` names the last one.
 
     >>> from .expr import Map
     >>> from .text import parse_ir, print_program

@@ -17,7 +17,7 @@ from ..ir.functions import CAST, FUNCTIONS
 from ..ir.index import Affine
 from ..ir.rewrite import Trace
 from ..ir.size import Size
-from .pipeline import Context
+from .base import Context
 from .tools import note
 
 _ROUNDS = 3  # of colour refinement: more than the longest path that tells two indices of a sensible product apart

@@ -1,89 +1,53 @@
-"""The pipeline: which passes there are, in which order, and how they are run.
+"""The pipeline: which passes there are and in which order.
 
-A pass is a named frozen value; the pipeline is a visible tuple. `NORMAL_PASSES` do not look at sizes and run once per
-expression; `PLAN_PASSES` are steered by size hints and run once per bucket of sizes. Programs stay symbolic throughout: a
-plan made for one bucket is right, only maybe not the fastest, for every other.
+`NORMAL_PASSES` do not look at sizes and run once per expression; `PLAN_PASSES` are steered by size hints and run once per
+bucket of sizes. Each pass states what it needs and ensures; `check_order` proves that the lists hang together, and
+`ir.check` that the programs keep what is promised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from time import perf_counter
-from typing import TypeAlias
+from collections.abc import Sequence
 
-from ..ir.expr import Program
-from ..ir.rewrite import Step, Trace
-
-
-@dataclass(frozen=True)
-class Context:
-    """What steers the passes.
-
-    `sizes` are hints: concrete extents at plan time. `optimize` is opt_einsum's argument of that name: True, False, a
-    name such as "auto" or "greedy", "cotengra", an explicit path, or any optimiser object. `memory_limit` bounds the
-    elements of an intermediate (a number, "max_input", None). `constants` names the inputs that are known at compile
-    time. `strict` keeps one order of summation, whatever the sizes. `target` is the backend's name.
-    """
-
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    optimize: object = "auto"
-    memory_limit: int | str | None = None
-    constants: frozenset[str] = frozenset()
-    strict: bool = False
-    target: str = "cpu"
-
-    @property
-    def free_order(self) -> bool:
-        """Whether the compiler may choose the order of contraction."""
-        return not self.strict and (self.optimize is True or isinstance(self.optimize, str) or callable(self.optimize))
+from .base import Context, Pass, PassRecord, run_passes
+from .common import drop_dead, share_common
+from .fuse import fuse, materialise
+from .factor import factor_common
+from .gather import gather
+from .normalise import normalise
+from .softmax import expand_softmax
+from .split import order
 
 
-Run: TypeAlias = Callable[[Program, Context, Trace], Program]
+def _pass(name: str, run: object, needs: str, ensures: str, summary: str) -> Pass:
+    assert callable(run)
+    return Pass(name, run, frozenset(needs.split()), frozenset(ensures.split()), summary)
 
 
-@dataclass(frozen=True)
-class Pass:
-    """One step: `run` maps a program that has the properties `needs` to an equal one that also has those of `ensures`."""
+NORMAL_PASSES: tuple[Pass, ...] = (
+    _pass("softmax", expand_softmax, "", "no-softmax", "softmax becomes max, exp, sum and a division"),
+    _pass("normalise", normalise, "no-softmax", "normal", "rules to a fixpoint; single-use products and views dissolve"),
+    _pass("share", share_common, "normal", "shared", "equal equations are computed once"),
+    _pass("dead", drop_dead, "normal", "live", "equations that no output needs are removed"),
+)
 
-    name: str
-    run: Run
-    needs: frozenset[str] = frozenset()
-    ensures: frozenset[str] = frozenset()
-    summary: str = ""
-
-
-@dataclass(frozen=True)
-class PassRecord:
-    """What one pass did: the program before and after, the rewrite steps, and the seconds that it took."""
-
-    name: str
-    before: Program
-    after: Program
-    steps: tuple[Step, ...]
-    seconds: float
-    summary: str = ""
-
-    @property
-    def changed(self) -> bool:
-        """Whether the program is another one."""
-        return self.before is not self.after
+PLAN_PASSES: tuple[Pass, ...] = (
+    _pass("factor", factor_common, "normal", "", "common factors are taken out of sums (R11)"),
+    _pass("gather", gather, "normal", "copies", "pads and moduli become copies"),
+    _pass("order", order, "normal copies", "one-einsum", "contraction order; one einsum an equation"),
+    _pass("materialise", materialise, "one-einsum", "cheap-factors", "dear functions inside a reused factor are stored"),
+    _pass("share again", share_common, "one-einsum", "", "equal intermediates are computed once"),
+    _pass("fuse", fuse, "one-einsum copies", "planned", "elementwise equations join their producers and consumers"),
+    _pass("dead again", drop_dead, "planned", "", "equations that no output needs are removed"),
+)
 
 
-def run_passes(
-    program: Program,
-    passes: Sequence[Pass],
-    context: Context,
-    on_pass: Callable[[PassRecord], None] | None = None,
-) -> tuple[Program, tuple[PassRecord, ...]]:
-    """Run `passes` in order; `on_pass` sees the record of each as it ends."""
-    records: list[PassRecord] = []
+def check_order(passes: Sequence[Pass]) -> None:
+    """Assert that every pass finds what it needs ensured by an earlier one."""
+    have: set[str] = set()
     for step in passes:
-        trace, start = Trace(), perf_counter()
-        after = step.run(program, context, trace)
-        record = PassRecord(step.name, program, after, tuple(trace.steps), perf_counter() - start, step.summary)
-        records.append(record)
-        if on_pass is not None:
-            on_pass(record)
-        program = after
-    return program, tuple(records)
+        assert step.needs <= have, f"the pass '{step.name}' needs {sorted(step.needs - have)}"
+        have |= step.ensures
+
+
+__all__ = ["NORMAL_PASSES", "PLAN_PASSES", "Context", "Pass", "PassRecord", "check_order", "run_passes"]

@@ -13,7 +13,7 @@ from ..ir.expr import Einsum, Equation, Expr, Map, Program, Read, Softmax, free_
 from ..ir.rewrite import Trace
 from ..ir.semiring import MAX_PLUS, PLUS_TIMES
 from ..ir.types import accumulation_type
-from .pipeline import Context
+from .base import Context
 from .tools import Names, cast, definition, has_special_slots, note, read_of, rebuilt
 
 

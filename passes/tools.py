@@ -14,12 +14,12 @@ from ..ir.expr import Const, Einsum, Equation, Expr, Map, Position, Program, Rea
 from ..ir.functions import CAST
 from ..ir.index import Affine, Index
 from ..ir.semiring import Semiring
-from ..ir.size import ONE, Size
+from ..ir.size import ONE, ZERO, Size
 from ..ir.types import BOOL, DType
 
 if TYPE_CHECKING:
     from ..ir.rewrite import Trace
-    from .pipeline import Context
+    from .base import Context
 
 DEFAULT_EXTENT = 64  # what a size without a hint counts as
 
@@ -140,13 +140,19 @@ def read_of(equation: Equation) -> Read:
 
 def is_plain(equation: Equation) -> bool:
     """Whether every position is written exactly once, by an index of its own on each axis, and nothing is added to it."""
-    bare = [s.bare for s in equation.slots]
-    return (
-        equation.update is None
-        and None not in bare
-        and len(set(bare)) == len(bare)
-        and all(equation.extents[b] == n for b, n in zip(bare, equation.shape, strict=True) if b is not None)
-    )
+    if equation.update is not None:
+        return False
+    seen: set[str] = set()
+    for slot, size in zip(equation.slots, equation.shape, strict=True):
+        name = slot.bare
+        if name is None:
+            if slot.terms or slot.offset != ZERO or size != ONE:  # an axis of length 1 needs no index
+                return False
+        elif name in seen or equation.extents[name] != size:
+            return False
+        else:
+            seen.add(name)
+    return True
 
 
 def is_injective(equation: Equation) -> bool:

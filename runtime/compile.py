@@ -62,7 +62,7 @@ def compile(
     if "=" in program or ":" in program:
         if shapes:
             raise DTypeError("shapes of a named program are given by keyword", code="positional-shapes", help="A=(64, 64)")
-        return _compile_named(program, declarations, element, target, options, check_dtype(accumulate), semirings or {}, name)
+        return _compile_named(program, declarations, element, target, options, check_dtype(accumulate), semirings or {}, name, check)
     if declarations:
         raise DTypeError(
             f"an einsum string names no tensor {next(iter(declarations))!r}",
@@ -85,6 +85,7 @@ def _compile_named(
     accumulate: DType | None,
     semirings: Mapping[str, Semiring],
     name: str,
+    check: bool,
 ) -> Compiled:
     from ..frontend.elaborate import elaborate
     from ..frontend.parser import parse_program
@@ -106,7 +107,7 @@ def _compile_named(
 
     inputs = {i.name for i in typed({}).inputs} - set(constants)
     known = _typed_in_text(tree) | {n for n, d in declarations.items() if d.dtype is not None}
-    return _build(typed, target, options, constants, frozenset() if element else frozenset(inputs - known))
+    return _build(typed, target, options, constants, frozenset() if element else frozenset(inputs - known), check)
 
 
 def _typed_in_text(tree: syntax.Program) -> set[str]:
@@ -170,7 +171,7 @@ def _compile_classic(
 
 
 def _build(
-    typed: Callable[[Mapping[str, DType]], Program], target: str, options: Options, constants: dict[str, Array], open_types: frozenset[str]
+    typed: Callable[[Mapping[str, DType]], Program], target: str, options: Options, constants: dict[str, Array], open_types: frozenset[str], check: bool = False
 ) -> Compiled:
     from ..backends.cpu.native import make_dispatcher
 
@@ -181,10 +182,10 @@ def _build(
 
     dispatch, register = make_dispatcher(slow, spec_first=False)
     made = callable_class(dispatch)(
-        typed, lambda program: _expression(program, options, constants), target, constants, open_types
+        typed, lambda program: _expression(program, options, constants), target, constants, open_types, check
     )
     holder.append(made)
-    if target == "cpu":
+    if target == "cpu" and not check:
         made._register = register
     return made
 

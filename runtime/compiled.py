@@ -13,8 +13,9 @@ from ..ir.errors import BackendError, DTypeError, ShapeError
 from ..ir.expr import Input, Program
 from ..ir.types import DType, dtype_of
 from .cache import Cache
-from .expression import Expression, supposed_sizes
+from .expression import COPY, Expression, supposed_sizes
 from .operands import Array, as_array, library_of, wrapper
+from .verify import verify_structures
 
 if TYPE_CHECKING:
     from .explain import Explanation
@@ -44,17 +45,20 @@ class Compiled:
         target: str,
         constants: Mapping[str, Array],
         open_types: frozenset[str],
+        check: bool = False,
     ) -> None:
         self.target = target
         self._elaborate = elaborate
         self._make = make
         self._constants = dict(constants)
         self._open_types = open_types
+        self._check = check
         self._expressions: Cache[tuple[DType, ...], Expression] = Cache(64)
         self._default = make(elaborate({}))
         self.program = self._default.program
         self._arguments = self._default.arguments
         self._names = tuple(i.name for i in self._arguments)
+        self._outputs = tuple(n.removesuffix(COPY) for n in self.program.outputs)
         self._register: Callable[..., None] | None = None
         self._last: tuple[Expression, Mapping[str, int]] | None = None
         if not open_types:
@@ -80,6 +84,13 @@ class Compiled:
             Finding(i.name, s.name, "Declared", s.span) for i in self.program.inputs for s in i.structure
         )
 
+    def __call__(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
+        """The result of the program for these arguments; an array, or a dict of arrays by name.
+
+        Raises `ShapeError` and `DTypeError` for arguments that do not fit, `StructureError` with `check=True`.
+        """
+        return self.evaluate(*args, out=out, **keywords)
+
     def evaluate(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
         """The long way round of a call: checks, binding, perhaps compilation. The dispatcher answers what it knows."""
         values = self._in_order(args, keywords)
@@ -88,9 +99,11 @@ class Compiled:
         expression = self._expression_for(arrays)
         arrays = [_converted(a, i, v) for a, i, v in zip(arrays, expression.arguments, values, strict=True)]
         sizes = expression.sizes_of([a.shape for a in arrays])
+        if self._check:
+            verify_structures(expression.arguments, arrays, sizes, expression.program.source)
         self._last = (expression, sizes)
         if self.target == "reference":
-            results = _interpreted(expression, arrays, sizes)
+            results: Sequence[Array] = _interpreted(expression, arrays, sizes)
         else:
             results = self._run(expression, arrays, sizes, out, library == "numpy" and out is None, values)
         if out is not None:
@@ -98,7 +111,7 @@ class Compiled:
         wrap = wrapper(library)
         if len(results) == 1:
             return wrap(results[0])
-        return {n: wrap(r) for n, r in zip(self.program.outputs, results, strict=True)}
+        return {n: wrap(r) for n, r in zip(self._outputs, results, strict=True)}
 
     def _run(
         self,
@@ -120,7 +133,7 @@ class Compiled:
                 return outs
         bound = expression.bind(arrays, None, sizes)
         if plain and self._register is not None and all(a is v for a, v in zip(arrays, values, strict=True)):
-            outputs = self.program.outputs
+            outputs = self._outputs
             if len(outputs) == 1:
                 self._register(bound.executable, scalars=True)
             else:
@@ -128,14 +141,14 @@ class Compiled:
         return execute(bound.executable, arrays)
 
     def _into(self, out: Any, results: Sequence[Array], expression: Expression) -> Any:
-        outs = out if isinstance(out, Mapping) else {self.program.outputs[0]: out}
-        if set(outs) != set(self.program.outputs) or len(results) != len(outs):
+        outs = out if isinstance(out, Mapping) else {self._outputs[0]: out}
+        if set(outs) != set(self._outputs) or len(results) != len(outs):
             raise ShapeError(
-                f"out is for {', '.join(outs)}; the results are {', '.join(self.program.outputs)}",
+                f"out is for {', '.join(outs)}; the results are {', '.join(self._outputs)}",
                 code="out-names",
                 help="give one array, or a dict with an array for each result",
             )
-        for name, result in zip(self.program.outputs, results, strict=True):
+        for name, result in zip(self._outputs, results, strict=True):
             given = outs[name]
             target = as_array(given, f"out {name}")
             if target is result:
@@ -227,7 +240,7 @@ class Compiled:
         return explain_expression(expression, sizes, self.target, self.findings)
 
     def __repr__(self) -> str:
-        return f"<stein.Compiled {self.signature} -> {', '.join(self.program.outputs)}, target {self.target!r}>"
+        return f"<stein.Compiled {self.signature} -> {', '.join(self._outputs)}, target {self.target!r}>"
 
 
 def callable_class(dispatch: Callable[..., Any]) -> type[Compiled]:

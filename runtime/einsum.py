@@ -382,10 +382,12 @@ def _frozen(optimize: Any) -> Any:
 def _check_dtype(dtype: Any) -> np.dtype[Any] | None:
     if dtype is None:
         return None
-    if isinstance(dtype, str) and parse_dtype(dtype) is not None:
-        return parse_dtype(dtype).numpy  # type: ignore[union-attr]
+    named = parse_dtype(dtype) if isinstance(dtype, str) else None
+    if named is not None:
+        return named.numpy
     try:
-        return np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
+        return found
     except TypeError as error:
         raise DTypeError(f"dtype is {dtype!r}: {error}", code="bad-dtype") from error
 

@@ -1,4 +1,4 @@
-"""What the compiler did, as a value that prints: the program, each pass, the contraction tree, work and memory, kernels.
+"""What the compiler did, as a value that prints: program, passes, contraction tree, work and memory, kernels.
 
 `Compiled.explain()` fills an `Explanation` from plain data (strings and numbers), so that it can be kept, compared and
 written as JSON after the compiler's own objects are gone. This module only draws it: as text 100 columns wide, in a
@@ -219,7 +219,7 @@ def _pass_lines(note: PassNote) -> list[RenderableType]:
 
 
 def contraction_trees(steps: tuple[StepNote, ...]) -> list[Tree]:
-    """One tree for each step whose result no other step reads; a step read twice is drawn in full at its first place."""
+    """One tree for each step whose result no other step reads; a step read twice is drawn in full once."""
     from rich.text import Text
     from rich.tree import Tree
 

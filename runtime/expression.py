@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..backends.cpu.program import Bound, CpuProgram
 
 Array = np.ndarray[Any, Any]
+COPY = ".copy"  # ends the name of the copy of an argument that is returned
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _without_returned_inputs(program: Program) -> Program:
             source = inputs[name]
             indices = tuple(Index(f"copy.{d}", n) for d, n in enumerate(source.shape))
             slots = tuple(Affine.of(i.name) for i in indices)
-            name = f"{name}.copy"
+            name += COPY
             equations.append(Equation(name, slots, source.shape, indices, Read(source.name, slots, source.dtype), source.dtype))
         outputs.append(name)
     return Program(program.inputs, tuple(equations), tuple(outputs), program.constraints, program.source)

@@ -86,7 +86,10 @@ def execute(executable: Executable, arrays: Sequence[Array], outs: Sequence[Arra
         native_fallback.run(executable, operands, targets)
         return tuple(targets) if outs is None else outs
     run = native().execute_record
-    result = run(executable.record, *arrays, *(outs or ()))
+    counts = len(arrays), len(executable.outputs if outs is None else outs)
+    result = NotImplemented
+    if counts == (len(executable.operands), len(executable.outputs)):
+        result = run(executable.record, *arrays, *(outs or ()))
     if result is NotImplemented:  # a subclass, another dtype object of the same meaning, or a mistake
         operands = _conformed(executable.operands, arrays)
         targets = [] if outs is None else _conformed(executable.outputs, outs, writeable=True)
@@ -144,7 +147,8 @@ def make_dispatcher(
         scalars: bool = False,
     ) -> None:
         assert (spec is not None) == spec_first, "a spec is given where the dispatcher takes one"
-        record = Record(executable, finish, scalars=scalars)
+        made_by = None if finish is None else native_check.callable_by_machine_code(finish)
+        record = Record(executable, made_by, scalars=scalars)
         with lock:
             records = table.get(spec or "")
             if records is None:
@@ -157,7 +161,7 @@ def make_dispatcher(
     if not available():
         return native_fallback.dispatcher(slow_path, table, ordered, spec_first=spec_first), register
     state = State()
-    state.names, state.slow = ordered, slow_path
+    state.names, state.slow = ordered, native_check.callable_by_machine_code(slow_path)
     state.records = table if spec_first else table[""]
     function = native().functions["dispatch_spec" if spec_first else "dispatch"]
     text = doc if doc is not None else slow_path.__doc__ or ""

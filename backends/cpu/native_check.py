@@ -13,6 +13,8 @@ import importlib
 import os
 import sys
 import sysconfig
+from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,18 @@ import numpy as np
 from . import native_words as words
 
 _ARRAY_TYPE_ENTRY, _RETURN_ENTRY, _NEW_ENTRY = 2, 76, 94  # PyArray_Type, PyArray_Return, PyArray_NewFromDescr
+_VECTORCALL, _FUNCTION_VECTORCALL = "PyObject_Vectorcall", "_PyFunction_Vectorcall"
+
+
+def callable_by_machine_code(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, or a Python function that calls it where only those can be called natively (before Python 3.11)."""
+    if hasattr(ctypes.pythonapi, _VECTORCALL) or isinstance(function, FunctionType):
+        return function
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return call
 
 
 def why_unsuitable(slots: tuple[type, ...]) -> str:
@@ -151,8 +165,7 @@ def fill(table: ctypes.Array[ctypes.c_int64], thread_key: int) -> None:
         (words.INCREF, "Py_IncRef"),
         (words.DECREF, "Py_DecRef"),
         (words.DICT_GET, "PyDict_GetItemWithError"),
-        (words.VECTORCALL, "PyObject_Vectorcall"),
-        (words.CALL_ONE, "PyObject_CallOneArg"),
+        (words.VECTORCALL, _VECTORCALL if hasattr(python, _VECTORCALL) else _FUNCTION_VECTORCALL),
         (words.NEW_TUPLE, "PyTuple_New"),
         (words.SET_TUPLE, "PyTuple_SetItem"),
         (words.NO_MEMORY, "PyErr_NoMemory"),

@@ -21,7 +21,6 @@ from .native_words import (
     ARRAY_TYPE,
     AXES,
     BYTES_DATA,
-    CALL_ONE,
     CALLOC,
     DECREF,
     DESCRIPTOR,
@@ -209,7 +208,9 @@ def finished(record: int, block: int, result: int) -> int:
         result = call(env(TO_SCALAR), result)
     finish = load64(record + SECOND_SLOT)
     if result != 0 and finish != env(NONE):
-        made = call(env(CALL_ONE), finish, result)
+        given = stack(1)
+        store64(given, result)
+        made = call(env(VECTORCALL), finish, given, 1, 0)
         call(env(DECREF), result)
         result = made
     return result

@@ -118,6 +118,12 @@ def matches(executable: Executable, arrays: Sequence[Any]) -> bool:
     )
 
 
+def bring_forward(records: list[Record], record: Record) -> None:
+    """Put `record` first, if it is still there."""
+    if records and records[0] is not record and record in records:
+        records[:] = [record, *(r for r in records if r is not record)]
+
+
 def dispatcher(
     slow_path: Callable[..., Any], table: dict[str, list[Record]], names: tuple[str, ...], *, spec_first: bool
 ) -> Callable[..., Any]:
@@ -125,17 +131,18 @@ def dispatcher(
 
     def dispatch(*args: Any, **kwargs: Any) -> Any:
         operands: tuple[Any, ...] | None = args
-        records: Sequence[Record] = table.get("", ())
+        records = table.get("", [])
         if spec_first:
             known = bool(args) and type(args[0]) is str and not kwargs
-            records, operands = (table.get(args[0], ()), args[1:]) if known else ((), None)
+            records, operands = (table.get(args[0], []), args[1:]) if known else ([], None)
         elif kwargs:
             rest = names[len(args) :]
             named = len(args) <= len(names) and set(rest) == set(kwargs)
             operands = (*args, *(kwargs[n] for n in rest)) if named else None
         if operands is not None:
-            for record in tuple(records):
+            for record in tuple(records):  # a copy: other threads may register
                 if matches(record.executable, operands):
+                    bring_forward(records, record)
                     return launch(record, operands, scalars=record.scalars)
         return slow_path(*args, **kwargs)
 

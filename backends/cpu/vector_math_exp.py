@@ -72,8 +72,8 @@ def exp(
 ) -> Value:
     """e^(x + low); `table` is another polynomial, `ordinary` promises that 2^n is a normal number.
 
-    If it need not be, 2^n is two factors: 2^(n-1) and 2, or, for small results, 2^(n+s) and 2^-s. Only the product with the last
-    one rounds or overflows, so subnormal results are right.
+    If it need not be, 2^n is two factors: 2^(n-1) and 2, or, for small results, 2^(n+s) and 2^-s. Only the product with
+    the last one rounds or overflows, so subnormal results are right.
     """
     f = FORMATS[x.kind]
     if not ordinary:

@@ -1,0 +1,325 @@
+"""The choice of a schedule: which axis goes into vector lanes, which into registers, and which family of loops around them.
+
+All candidates are priced by one formula: vector steps times (arithmetic + loads divided by their reuse + the share of the
+store). A family follows from the price of its candidate, never from the name of an operation. Pure; nothing here knows LLVM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+from .machine import Machine
+from .problem import Form, Line, Problem
+
+MAX_TABLE = 1 << 16
+LONG_SUM = 1 << 15  # terms that one accumulator may take before sums are blocked
+_BLOCK = 1 << 12
+_SMALL = 1 << 14  # steps below which a rare pattern of strides takes the kernel for any strides
+_GATHER_LANES = 16
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A schedule as numbers of axes: `vector`, `rows` and `columns` (register axes), reduced axes in loops and in a table,
+    and the outer ones; with the register tile (`lanes`, `height` rows, `width` columns, `vectors`). `cycles` is the price.
+    """
+
+    vector: int
+    rows: int | None
+    columns: int | None
+    loops: tuple[int, ...]
+    table: tuple[int, ...]
+    outer: tuple[int, ...]
+    lanes: int
+    height: int
+    width: int
+    vectors: int
+    cycles: float
+    family: str = "direct"
+    flip: bool = False
+    cold: bool = False
+    rows_first: bool = False
+    block: int = 0
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    cycles: float
+    vector: int
+    rows: int | None
+    columns: int | None
+    lanes: int
+    packed: bool = False
+
+
+def choose(problem: Problem, machine: Machine, constants: bool = False, family: str | None = None) -> Choice:
+    """The cheapest schedule of a problem; `family` forces "direct" or "packed" where that is possible."""
+    form, lines = problem.form, problem.lines
+    if not lines:
+        lines = (Line(1, (form.sizes[0], *(0 for _ in form.sizes[1:])), False),)
+        problem = replace(problem, lines=lines)
+    if form.collides:
+        return _serial(problem, machine)
+    best = _cheapest(problem, machine, family)
+    if best.packed:
+        return _packed(problem, machine, best)
+    return _direct(problem, machine, best, constants, forced=family is not None)
+
+
+# --- candidates ------------------------------------------------------------------------------------------------------
+
+
+def _volumes(lines: tuple[Line, ...], tensors: int) -> list[int]:
+    volume = [1] * tensors
+    for n, strides, _ in lines:
+        for t in range(tensors):
+            if strides[t]:
+                volume[t] *= n
+    return volume
+
+
+def _full_lanes(form: Form, machine: Machine) -> int:
+    """Lanes of a full vector of the accumulation type, fewer where much wider types take part."""
+    size = max(form.part, form.widest // 2 if form.factors and form.inputs else form.widest)
+    return max(1, machine.vector_bytes // size)
+
+
+def _cheapest(problem: Problem, machine: Machine, family: str | None) -> _Candidate:
+    form, lines = problem.form, problem.lines
+    full = _full_lanes(form, machine)
+    steps = problem.steps
+    depth = prod(n for n, _, reduced in lines if reduced)
+    volume = _volumes(lines, len(form.sizes))
+    outs = [i for i, line in enumerate(lines) if not line.reduced]
+    rows = _row_axes(form, lines, outs)
+    best: _Candidate | None = None
+    for v in _vector_axes(form, lines):
+        n, strides, across = lines[v]
+        lanes = full if n > full // 4 or full <= 4 or len(form.inputs) != 2 else max(1, full // 4)
+        passes = steps / n * -(-n // lanes)
+        store = _store_cost(form, lines[v], lanes, depth)
+        for u in (None, *(i for i in rows if i != v)):
+            x = _second_axis(form, lines, outs, u, v) if across and u is not None else None
+            cost = passes * (_load_cost(form, lines, volume, steps, v, u, x, lanes) + store)
+            far = u is not None and not across and depth > 1 and depth * n * form.sizes[0] > 1 << 20 and lines[u].extent > 64
+            if far:
+                cost *= 1.25
+            if best is None or cost < best.cycles * 0.999:
+                best = _Candidate(cost, v, u, x, lanes)
+            if u is not None and not across and depth > 1 and family != "direct":
+                cost = _packed_cost(form, lines, machine, v, u, steps, depth, lanes)
+                if cost is not None and (cost < best.cycles or (family == "packed" and not best.packed)):
+                    best = _Candidate(cost, v, u, None, lanes, packed=True)
+    assert best is not None
+    return best
+
+
+def _vector_axes(form: Form, lines: tuple[Line, ...]) -> list[int]:
+    """Axes worth trying for the lanes: those contiguous somewhere, and the longest output and reduced axes."""
+    unit = [i for i, line in enumerate(lines) if any(s == form.sizes[t] for t, s in enumerate(line.strides))]
+    longest = sorted(range(len(lines)), key=lambda i: -lines[i].extent)[:2]
+    return list(dict.fromkeys(unit + longest)) if len(lines) > 3 else list(range(len(lines)))
+
+
+def _row_axes(form: Form, lines: tuple[Line, ...], outs: list[int]) -> list[int]:
+    """Output axes worth trying for the register rows: an operand is reused along them, or is contiguous there."""
+    good = [
+        i for i in outs
+        if any(not lines[i].strides[t] or lines[i].strides[t] == form.sizes[t] for t in form.inputs)
+    ]  # fmt: skip
+    return sorted(good, key=lambda i: -lines[i].extent)[:3]
+
+
+def _second_axis(form: Form, lines: tuple[Line, ...], outs: list[int], u: int | None, v: int) -> int | None:
+    """A second register axis for tiles of dot products: the longest along which some operand is reused."""
+    good = [i for i in outs if i not in (u, v) and any(not lines[i].strides[t] for t in form.inputs)]
+    return max(good, key=lambda i: lines[i].extent, default=None)
+
+
+def _store_cost(form: Form, line: Line, lanes: int, depth: int) -> float:
+    n, strides, across = line
+    if across:
+        return 0.7 * lanes.bit_length() * lanes / n
+    extra = sum(1 if strides[t] in (0, form.sizes[t]) else 1.2 * lanes for t in form.extra)
+    return ((1 if strides[0] == form.sizes[0] else 1.5 * lanes) + extra) / depth
+
+
+def _load_cost(
+    form: Form, lines: tuple[Line, ...], volume: list[int], steps: int, v: int, u: int | None, x: int | None, lanes: int
+) -> float:
+    """Arithmetic and loads of one vector step, loads shared by the points of the register tile that reuse them."""
+    n, strides, across = lines[v]
+    row = lines[u].strides if u is not None else ()
+    column = lines[x].strides if x is not None else ()
+    height = 1 if u is None else min(8 if x is None else 4, lines[u].extent)
+    vectors = 1 if across else min(3, -(-n // lanes))
+    pure = not any(line.reduced for line in lines)
+    cost = 1.0 if form.fused else 2.0
+    if form.streaming:
+        cost = 20.0
+    for t in form.inputs:
+        reuse = (height if row and not row[t] else 1) * (vectors if not strides[t] else 1)
+        if column and not column[t]:
+            reuse *= min(4, lines[x].extent) if x is not None else 1
+        if strides[t] in (0, form.sizes[t]):
+            load = 1.0
+        elif pure and row and row[t] == form.sizes[t] and height >= min(8, lanes):
+            load = 2.5
+        else:
+            load = min(1.2 * lanes, 1 + 3 * volume[t] / steps * lanes)
+        cost += load / reuse
+    for f, work in enumerate(form.work):
+        if work:
+            tensors = form.tensors_of[f]
+            reuse = (height if row and not any(row[t] for t in tensors) else 1) * (
+                vectors if not any(strides[t] for t in tensors) else 1
+            )
+            cost += work / reuse
+    return cost
+
+
+def _packed_cost(
+    form: Form, lines: tuple[Line, ...], machine: Machine, v: int, u: int, steps: int, depth: int, lanes: int
+) -> float | None:
+    """The price of the packed family; None where it does not apply or cannot pay."""
+    if len(form.factors) != 2 or form.complex or form.streaming or not form.semiring.mul:
+        return None
+    n, strides, _ = lines[v]
+    m, row, _ = lines[u]
+    if strides[0] != form.sizes[0] or n < lanes or m < 4 or depth < 32 or steps // (m * n) < 32:
+        return None
+    lacks = sorted((not any(strides[t] for t in ts), not any(row[t] for t in ts)) for ts in form.tensors_of)
+    if lacks != [(False, True), (True, False)] or m * n * depth <= 80**3:
+        return None
+    batch = steps / (m * n * depth)
+    return steps / lanes * (1 + 1 / 8 + 1 / 3) + 3 * (m * depth + n * depth) / lanes * batch + 2000
+
+
+# --- from a candidate to a choice ------------------------------------------------------------------------------------
+
+
+def _by_stride(lines: tuple[Line, ...], indices: list[int], tensor: int = 0) -> tuple[int, ...]:
+    """Indices with large strides of a tensor first: the order of nested loops."""
+    return tuple(sorted(indices, key=lambda i: -abs(lines[i].strides[tensor])))
+
+
+def _packed(problem: Problem, machine: Machine, best: _Candidate) -> Choice:
+    lines = problem.lines
+    assert best.rows is not None
+    used = (best.vector, best.rows)
+    loops = sorted((i for i, line in enumerate(lines) if line.reduced), key=lambda i: -max(map(abs, lines[i].strides)))
+    outer = _by_stride(lines, [i for i, line in enumerate(lines) if not line.reduced and i not in used])
+    vectors = 3 if machine.registers >= 32 else 2
+    height = 8 if machine.registers >= 32 else 4
+    return Choice(
+        best.vector, best.rows, None, tuple(loops), (), outer, best.lanes, height, 1, vectors, best.cycles, "packed"
+    )
+
+
+def _serial(problem: Problem, machine: Machine) -> Choice:
+    """Scatter with collisions: points one after the other, or one vector at a time along an axis that does not collide."""
+    form, lines = problem.form, problem.lines
+    good = [i for i, line in enumerate(lines) if not line.reduced and abs(line.strides[0]) >= form.sizes[0]]
+
+    def rank(i: int) -> tuple[bool, int]:
+        return lines[i].strides[0] == form.sizes[0], lines[i].extent
+
+    outs = [i for i, line in enumerate(lines) if not line.reduced]
+    v = max(good, key=rank) if good else outs[0] if outs else 0
+    lanes = min(_GATHER_LANES, _full_lanes(form, machine)) if v in good else 1
+    reduced = sorted((i for i in range(len(lines)) if lines[i].reduced), key=lambda i: lines[i].extent)
+    outer = tuple(i for i in outs if i != v)
+    across = lines[v].reduced
+    loops, table = _reductions(lines, [i for i in reduced if i != v], across, False)
+    passes = problem.steps / max(1, lines[v].extent) * -(-lines[v].extent // lanes)
+    cycles = passes * (4.0 + sum(form.work) + (lanes if lanes > 1 else 0))
+    return Choice(v, None, None, loops, table, outer, lanes, 1, 1, 1, cycles, "serial", cold=True)
+
+
+def _reductions(
+    lines: tuple[Line, ...], reduced: list[int], across: bool, constants: bool
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """(loops, table): the longest reduction is a loop, the others one table of offsets; known sizes keep all loops."""
+    by_extent = sorted(reduced, key=lambda i: lines[i].extent)
+    table: list[int] = []
+    loops = by_extent
+    if not constants and len(by_extent) > (0 if across else 1):
+        few = by_extent if across else by_extent[:-1]
+        if prod(lines[i].extent for i in few) <= MAX_TABLE:
+            table, loops = few, by_extent[len(few) :]
+    if len(loops) > 1:
+        loops = sorted(loops, key=lambda i: -max(map(abs, lines[i].strides)))
+    return tuple(loops), tuple(table)
+
+
+def _direct(problem: Problem, machine: Machine, best: _Candidate, constants: bool, forced: bool) -> Choice:
+    form, lines = problem.form, problem.lines
+    v, u, x, lanes = best.vector, best.rows, best.columns, best.lanes
+    n, strides, across = lines[v]
+    steps = problem.steps
+    depth = prod(line.extent for line in lines if line.reduced)
+    pure = not any(line.reduced for line in lines)
+    used = (*form.inputs, *form.extra)
+    classes = [0 if not strides[t] else 1 if strides[t] == form.sizes[t] else 2 for t in (0, *used)]
+    warm = all(c != 2 for c in classes) and len(set(form.dtypes)) == 1
+    cold = steps < _SMALL and not constants and not forced and not warm
+    if cold:
+        u = x = None
+    row = lines[u].strides if u is not None else ()
+    flip = (
+        bool(row) and not across and pure and lines[u or 0].extent >= lanes
+        and any(row[t] == form.sizes[t] != strides[t] for t in form.inputs)
+    )  # fmt: skip
+    if u is not None and not flip and not any(not row[t] for t in form.inputs):
+        u = x = None  # nothing is reused along it
+    if flip or 2 in classes or cold:
+        lanes = min(lanes, _GATHER_LANES)
+    height = 1 if u is None else lanes if flip else 4 if x is not None or form.complex or form.streaming else 8
+    if machine.registers < 32 and not flip:
+        height = min(height, 4)
+    width = 1 if x is None else 4 if machine.registers >= 32 else 2
+    if form.streaming:
+        height, width = min(height, 2), 1
+        x = None
+    vectors = _vectors(form, machine, n, lanes, height, across, flip, cold, x is not None, steps)
+    inside = [i for i in (v, u, x) if i is not None]
+    reduced = [i for i, line in enumerate(lines) if line.reduced and i != v]
+    loops, table = _reductions(lines, reduced, across, constants)
+    outer = _by_stride(lines, [i for i, line in enumerate(lines) if not line.reduced and i not in inside])
+    whole = depth * n * form.sizes[0]
+    rows_first = steps > 1 << 16 and not across and u is not None and whole <= machine.level1 and not flip and not pure
+    stores_sum = form.dtypes[0] == form.accumulate and not form.streaming and (form.plain or not form.update)
+    stream = not across and u is None and len(loops) == 1 and not table and stores_sum and whole > 1 << 16 and not cold
+    longest = lines[loops[-1]].extent if loops else 0
+    if across:
+        longest = max(longest, n // (lanes * vectors))
+    block = _BLOCK if longest > LONG_SUM and form.fused and not stream else 0
+    return Choice(
+        v, u, x, loops, table, outer, lanes, height, width, vectors, best.cycles,
+        "stream" if stream else "direct", flip, cold, rows_first, block,
+    )  # fmt: skip
+
+
+def _vectors(
+    form: Form, machine: Machine, n: int, lanes: int, height: int, across: bool, flip: bool, cold: bool, dots: bool, steps: int
+) -> int:
+    """How many vectors wide the register tile is: what leaves the fewest, fullest tiles."""
+    if form.streaming or cold or flip:
+        return 1
+    if across:
+        return 1 if dots or height > 4 else 2 if height > 1 else 4
+    count = -(-n // lanes)
+    if form.complex or machine.registers < 32:
+        options: tuple[int, ...] = (1, 2)
+    elif height > 1:
+        options = (1, 2, 3)
+    else:
+        options = (1,) if steps < _SMALL or sum(form.work) > 4 else (4,)
+
+    def price(q: int) -> float:
+        if count < q:
+            return float("inf") if q > 1 else 0.0
+        return (count // q) * (4 * q + 1.5) + (count % q) * 7 * (count > 1) - q * 0.01
+
+    return min(options, key=price) if len(options) > 1 or count >= options[0] else 1

@@ -1,0 +1,272 @@
+"""From a `Choice` to a `Kernel` and the arguments of its call.
+
+Kernels are built from a `Recipe`, which holds classes of strides instead of sizes, so equal recipes share one kernel. The
+order of the argument words is that of `lower`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+from ...ir.loops import RUN_TIME, TABLE, Kernel, Load, Loop, Nest, Outer, Pack, Share, Tile
+from .choose import Choice
+from .machine import Machine
+from .plan import Stage
+from .problem import Form, Line, Problem
+
+Stride = int | str
+_SHARES = 4  # outer positions from which on they are what threads share
+_WORTH_SHARING = 60_000.0  # cycles from which on a specialised kernel is split among threads
+_PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A kernel but for its sizes. `names` are the axes in order; `steps` are names of block arguments."""
+
+    form: Form
+    family: str
+    names: tuple[str, ...]
+    extents: tuple[int | None, ...]
+    strides: tuple[tuple[Stride, ...], ...]
+    free: tuple[str, ...]
+    reduced: tuple[str, ...]
+    lanes: int
+    height: int
+    width: int
+    vectors: int
+    flip: bool
+    rows_first: bool
+    block: int
+    outer: str  # "", "shared" or "all"
+    share: str
+    grain: int
+
+
+def ladder(size: int) -> tuple[int, ...]:
+    """Heights of the blocks of rows: 8, 2, 1 is as fast as 8, 4, 2, 1 with a quarter less code.
+
+    >>> ladder(8), ladder(4), ladder(1)
+    ((8, 2, 1), (4, 1), (1,))
+    """
+    return tuple(dict.fromkeys([*(size >> k for k in (0, 2) if size >> k), 1]))
+
+
+@lru_cache(maxsize=4096)
+def kernel_of(recipe: Recipe) -> Kernel:
+    """The kernel of a recipe."""
+    form, across = recipe.form, "v" in recipe.reduced
+    packed = recipe.family == "packed"
+    factors = form.factors
+    panels = {f: len(form.dtypes) + i for i, f in enumerate(_panel_order(recipe))} if packed else {}
+    if packed:
+        factors = tuple(Load(panels[f] - 1) for f in range(len(form.factors)))
+    unroll = 4 if packed else 1 if across or len(form.inputs) > 2 or form.streaming else 2
+    tile = Tile(
+        factors, recipe.free, recipe.reduced, "v", recipe.lanes, form.accumulate, form.semiring, form.epilogue,
+        vectors=recipe.vectors, unroll=unroll, flip="u" if recipe.flip else "", block=recipe.block, update=form.update,
+    )  # fmt: skip
+    nest = _packed_nest(recipe, tile, panels) if packed else _direct_nest(recipe, tile)
+    if recipe.outer:
+        nest = Outer(nest, shared=recipe.outer == "shared")
+    if recipe.share:
+        nest = Share(recipe.share, recipe.grain, nest)
+    return Kernel(form.dtypes, recipe.names, recipe.extents, recipe.strides, nest, slots=2 if packed else 0)
+
+
+def _vector_steps(recipe: Recipe) -> tuple[int, ...]:
+    lanes = recipe.lanes
+    if recipe.flip:
+        return (lanes, lanes)
+    return (recipe.vectors * lanes, lanes) if recipe.vectors > 1 else (lanes,)
+
+
+def _direct_nest(recipe: Recipe, tile: Tile) -> Nest:
+    nest: Nest = tile
+    across = "v" in recipe.reduced
+    vector_inside = recipe.rows_first
+    if vector_inside and not across:
+        nest = Loop("v", _vector_steps(recipe), nest, cut=True)
+    if "u" in recipe.free:
+        nest = Loop("u", (recipe.height, 1) if recipe.flip else ladder(recipe.height), nest)
+    if "x" in recipe.free:
+        nest = Loop("x", ladder(recipe.width), nest)
+    if not vector_inside and not across:
+        nest = Loop("v", _vector_steps(recipe), nest, cut=recipe.lanes > 1)
+    if recipe.family == "stream":
+        nest = Loop(recipe.reduced[0], ("kc",), nest, cut=True, reduced=True)
+    return nest
+
+
+def _panel_order(recipe: Recipe) -> tuple[int, int]:
+    """(the factor that lacks v: the left one; the one that has it)."""
+    v = recipe.names.index("v")
+    right = next(f for f, ts in enumerate(recipe.form.tensors_of) if any(recipe.strides[t][v] != 0 for t in ts))
+    return 1 - right, right
+
+
+def _packed_nest(recipe: Recipe, tile: Tile, panels: dict[int, int]) -> Nest:
+    """Goto and van de Geijn's loops ("Anatomy of high-performance matrix multiplication", 2008) around a register tile."""
+    left, right = _panel_order(recipe)
+    form, inner = recipe.form, recipe.reduced
+    nest: Nest = Loop("v", _vector_steps(recipe), Loop("u", ladder(recipe.height), tile), cut=True)
+    nest = Pack(form.factors[left], panels[left], form.accumulate, "u", ladder(recipe.height), inner, 1, nest)
+    nest = Loop("u", ("mc",), nest, cut=True)
+    nest = Pack(form.factors[right], panels[right], form.accumulate, "v", _vector_steps(recipe), inner, 0, nest)
+    nest = Loop(inner[-1], ("kc",), nest, cut=True, reduced=True)
+    return Loop("v", ("nc",), nest, cut=True)
+
+
+# --- arguments -------------------------------------------------------------------------------------------------------
+
+
+def stage_of(problem: Problem, choice: Choice, machine: Machine, constants: bool, buffers: tuple[int, ...]) -> Stage:
+    """The kernel of a choice with its arguments; `buffers` says where each tensor lies."""
+    form, lines = problem.form, problem.lines or (Line(1, (problem.form.sizes[0], *(0,) * (len(problem.form.sizes) - 1)), False),)
+    names = _names(choice)
+    inside = list(names)
+    blocks = _blocks(form, lines, choice, machine)
+    rows = tuple(
+        tuple(_stride_class(form, lines, choice, names, i, t, constants) for i in inside)
+        + tuple(TABLE if name == "kt" and t in form.inputs else 0 for name, _ in blocks)
+        for t in range(len(form.dtypes))
+    )
+    axes = (*(names[i] for i in inside), *(name for name, _ in blocks))
+    sizes = [*(lines[i].extent for i in inside), *(size for _, size in blocks)]
+    fixed = tuple(n if constants and name != "kt" else None for n, name in zip(sizes, axes, strict=True))
+    reduced = (("kt",) if choice.table else ()) + tuple(names[i] for i in choice.loops)
+    if lines[choice.vector].reduced:
+        reduced = (*reduced, "v")
+    free = tuple(names[i] for i in (choice.rows, choice.columns, choice.vector) if i is not None and not lines[i].reduced)
+    count = prod(lines[i].extent for i in choice.outer)
+    share, grain = ("", 1) if constants and choice.cycles < _WORTH_SHARING else _share(lines, choice, names, count)
+    outer = "" if not choice.outer else "all" if share or form.collides else "shared"
+    recipe = Recipe(
+        form, choice.family, axes, fixed, rows, free, reduced, choice.lanes, choice.height, choice.width, choice.vectors,
+        choice.flip, choice.rows_first, choice.block, outer, share, grain,
+    )  # fmt: skip
+    kernel = kernel_of(recipe)
+    shares = 1 if form.collides else count if outer == "shared" else 1
+    if share:
+        extent = next(lines[i].extent for i, name in names.items() if name == share)
+        shares = -(-extent // grain)
+    words, pointers, scratch, tables = _words(problem, lines, choice, kernel, inside, sizes, blocks, buffers)
+    cycles = max(choice.cycles, 20.0)
+    return Stage(kernel, choice.family, words, pointers, scratch, shares, cycles / machine.frequency, tables)
+
+
+def _names(choice: Choice) -> dict[int, str]:
+    names = {choice.vector: "v"}
+    if choice.rows is not None:
+        names[choice.rows] = "u"
+    if choice.columns is not None:
+        names[choice.columns] = "x"
+    for j, i in enumerate(choice.loops):
+        names[i] = f"k{j}"
+    return names
+
+
+def _share(lines: tuple[Line, ...], choice: Choice, names: dict[int, str], count: int) -> tuple[str, int]:
+    """What lo..hi counts where outer positions are too few: blocks of the register axis that has most of them."""
+    if choice.family == "serial" or count >= _SHARES:
+        return "", 1
+    best, most = ("", 1), 1
+    whole = {"v": choice.vectors * choice.lanes, "u": choice.height, "x": choice.width}
+    for i, name in names.items():
+        if name in whole and not lines[i].reduced:
+            blocks = -(-lines[i].extent // whole[name])
+            if blocks > most or (not best[0] and not choice.outer):
+                best, most = (name, whole[name]), blocks
+    return best
+
+
+def _blocks(form: Form, lines: tuple[Line, ...], choice: Choice, machine: Machine) -> list[tuple[str, int]]:
+    """Arguments that are no axes of the problem: cache blocks, and the length of the offset table."""
+    if choice.table:
+        return [("kt", prod(lines[i].extent for i in choice.table))]
+    if choice.family == "stream":
+        return [("kc", 8)]
+    if choice.family != "packed":
+        return []
+    inner = lines[choice.loops[-1]].extent
+    rest = prod(lines[i].extent for i in choice.loops[:-1])
+    size = form.accumulate.itemsize
+    kc = inner
+    if form.dtypes[0] == form.accumulate and (form.plain or not form.update):
+        deep = max(1, 1280 // size // rest)
+        kc = -(-(-(-inner // -(-inner // deep))) // 4) * 4
+    depth = kc * rest
+    tall, wide = choice.height, choice.vectors * choice.lanes
+    mc = max(tall, machine.level2 // 3 // (depth * size) // tall * tall)
+    nc = max(wide, (5 << 20) // (depth * size) // wide * wide)
+    return [("mc", min(mc, 512)), ("nc", min(nc, 4080 // wide * wide)), ("kc", kc)]
+
+
+def _stride_class(
+    form: Form, lines: tuple[Line, ...], choice: Choice, names: dict[int, str], i: int, tensor: int, constants: bool
+) -> Stride:
+    """How a stride appears in the kernel: 0 and "contiguous" are part of its shape, others are arguments."""
+    stride, size, name = lines[i].strides[tensor], form.sizes[tensor], names[i]
+    if constants:
+        return stride
+    if name == "v":
+        if choice.cold:
+            return 0 if tensor == 0 and lines[i].reduced else RUN_TIME
+        return stride if stride in (0, size) else RUN_TIME
+    if stride == size and tensor:
+        if choice.flip and name == "u":
+            return stride
+        if choice.family == "packed" and lines[choice.vector].strides[tensor] != size:
+            return stride
+    return 0 if stride == 0 and (name in "ux" or tensor == 0 or choice.family == "packed") else RUN_TIME
+
+
+def _words(
+    problem: Problem,
+    lines: tuple[Line, ...],
+    choice: Choice,
+    kernel: Kernel,
+    inside: list[int],
+    sizes: list[int],
+    blocks: list[tuple[str, int]],
+    buffers: tuple[int, ...],
+) -> tuple[
+    tuple[int, ...], tuple[tuple[int, int, int], ...], tuple[tuple[int, int], ...], tuple[tuple[int, tuple[int, ...]], ...]
+]:
+    tensors = range(len(kernel.dtypes))
+    pointers = tuple((t, buffers[t], problem.offsets[t]) for t in tensors)
+    words = [0] * (len(kernel.dtypes) + kernel.slots)
+    words += [n for n, fixed in zip(sizes, kernel.extents, strict=True) if fixed is None]
+    tables = []
+    for t in tensors:
+        row = kernel.strides[t]
+        words += [lines[i].strides[t] for i, stride in zip(inside, row, strict=False) if stride == RUN_TIME]
+        if TABLE in row:
+            tables.append((len(words), _offsets(lines, choice.table, t)))
+            words.append(0)
+    if choice.outer:
+        extents = [lines[i].extent for i in choice.outer]
+        words += [len(extents), prod(extents), *extents]
+        for t in tensors:
+            words += [lines[i].strides[t] for i in choice.outer]
+    scratch: tuple[tuple[int, int], ...] = ()
+    if choice.family == "packed":
+        named, size = dict(blocks), problem.form.accumulate.itemsize
+        depth = named["kc"] * prod(lines[i].extent for i in choice.loops[:-1])
+        wide, tall = choice.vectors * choice.lanes, choice.height
+        columns = min(named["nc"], -(-lines[choice.vector].extent // wide) * wide) + wide
+        height = min(named["mc"], -(-lines[choice.rows or 0].extent // tall) * tall) + tall
+        first = len(kernel.dtypes)
+        scratch = ((first, columns * depth * size + _PAGE), (first + 1, height * depth * size + _PAGE))
+    return tuple(words), pointers, scratch, tuple(tables)
+
+
+def _offsets(lines: tuple[Line, ...], axes: tuple[int, ...], tensor: int) -> tuple[int, ...]:
+    """Byte offsets of all positions of some axes, the last one fastest."""
+    offsets = [0]
+    for i in axes:
+        n, stride = lines[i].extent, lines[i].strides[tensor]
+        offsets = [base + k * stride for base in offsets for k in range(n)]
+    return tuple(offsets)

@@ -1,0 +1,82 @@
+"""The front of the CPU code generator: `schedule` chooses a plan for a contraction, `launch` makes it ready to run.
+
+A plan is a list of stages. Most contractions are one kernel; an operand in an order that no register tile likes is laid out
+anew first, and a long sum with few results is done in parts that threads can share. `schedule` is pure: it compiles nothing.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from ...ir.loops import Contraction
+from .choose import choose
+from .compose import stage_of
+from .jit import compile_kernel
+from .launch import Call
+from .machine import Machine, host
+from .plan import Plan, Stage
+from .problem import Problem, problem_of
+
+
+def schedule(
+    problem: Contraction, *, constants: bool = False, family: str | None = None, machine: Machine | None = None
+) -> Plan:
+    """The plan of a contraction, for its sizes and strides.
+
+    With `constants`, kernels are specialised to exactly these sizes: faster for small ones, and one kernel for each size.
+    `family` forces "direct" or "packed" where that is possible (for tests and experiments).
+
+    >>> from ...ir.loops import Axis, Load
+    >>> from ...ir.types import F32
+    >>> product = Contraction((Axis(8, (32, 32, 0)), Axis(8, (4, 0, 4)), Axis(8, (0, 4, 32), True)), (F32,) * 3,
+    ...                       (Load(0), Load(1)), F32)
+    >>> schedule(product).family
+    'direct'
+    """
+    small = problem_of(problem)
+    if small is None:
+        return Plan((), (), 0.0, 0.0)
+    target = machine or host()
+    buffers = tuple(range(len(problem.dtypes)))
+    stages = (_stage(small, target, constants, family, buffers),)
+    return Plan(stages, (), *_estimate(small))
+
+
+def _stage(problem: Problem, machine: Machine, constants: bool, family: str | None, buffers: tuple[int, ...]) -> Stage:
+    return stage_of(problem, choose(problem, machine, constants, family), machine, constants, buffers)
+
+
+def _estimate(problem: Problem) -> tuple[float, float]:
+    """(flops, bytes that must move at least once)."""
+    form, lines = problem.form, problem.lines
+    steps = float(prod(line.extent for line in lines))
+    sums = 1 if any(line.reduced for line in lines) else 0
+    flops = steps * (max(0, len(form.factors) - 1) + sums + sum(form.work))
+    moved = 0.0
+    for t, size in enumerate(form.sizes):
+        moved += size * prod(line.extent for line in lines if line.strides[t])
+    return flops, moved
+
+
+def launch(plan: Plan, machine: Machine | None = None) -> tuple[Call, ...]:
+    """The calls of a plan, compiled now unless that was done before. Run them in order."""
+    return tuple(_call(stage, machine or host()) for stage in plan.stages)
+
+
+def _call(stage: Stage, machine: Machine) -> Call:
+    compiled = compile_kernel(stage.kernel, machine)
+    words, keep = list(stage.words), [compiled]
+    tables = []
+    for word, offsets in stage.tables:
+        table = np.array(offsets, np.int64)
+        words[word] = table.ctypes.data
+        tables.append(table)
+    return Call(
+        compiled.address, tuple(words), stage.pointers, stage.scratch, stage.count, stage.nanoseconds,
+        name=compiled.symbol, family=stage.family, keep=(*keep, *tables),
+    )  # fmt: skip
+
+
+__all__ = ["Plan", "launch", "schedule"]
