@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import html
+import shutil
 import sys
 from pathlib import Path
 
@@ -50,6 +51,11 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, path in PAGES.items():
         (folder / f"{name}.html").write_text(page(name, path.read_text(encoding="utf-8")), encoding="utf-8")
+    # The pages link to these.
+    shutil.copytree(
+        ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
+    )
+    shutil.copy(ROOT / "LICENSE", folder / "LICENSE")
     pdoc.render.configure(docformat="markdown", footer_text="stein")
     layers = ("frontend", "ir", "passes", "backends", "runtime")
     pdoc.pdoc("stein", *(f"stein.{layer}" for layer in layers), output_directory=folder / "api")

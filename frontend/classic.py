@@ -13,12 +13,13 @@ from functools import cached_property, lru_cache
 from numbers import Integral
 from typing import Any, NoReturn
 
-from ..ir.errors import DTypeError, EinsumSyntaxError, ShapeError, Source, Span, SteinError
+from ..ir.errors import DTypeError, EinsumSyntaxError, ShapeError, Source, Span
 from ..ir.expr import Constraint, Einsum, Equation, Expr, Input, Program, Read
 from ..ir.index import Affine, Index
-from ..ir.semiring import BOOLEAN, LOGSUMEXP, PLUS_TIMES, Semiring
+from ..ir.semiring import PLUS_TIMES, Semiring
 from ..ir.size import ONE, Size
-from ..ir.types import BOOL, F64, DType, accumulation_type, promote
+from ..ir.types import DType
+from .promotion import contraction_types
 
 ELLIPSIS = "..."
 Slot = str | tuple[str, ...]  # a label or "...", or the labels of a composite axis `(a b)`
@@ -559,27 +560,6 @@ def elaborate_spec(
     return Program(inputs, (equation,), ("out",), tuple(builder.constraints), spec.source)
 
 
-def contraction_types(
-    dtypes: Sequence[DType], dtype: DType | None, semiring: Semiring, accumulate: DType | None
-) -> tuple[DType, DType, Semiring]:
-    """Result type, accumulation type and semiring of a product of factors of `dtypes` (bool under + and * is or-and)."""
-    result = dtype or (promote(*dtypes) if dtypes else F64)
-    if semiring == BOOLEAN:
-        return BOOL, BOOL, semiring
-    if semiring == LOGSUMEXP and result.kind in "biu":
-        result = F64
-    if semiring == PLUS_TIMES and result == BOOL and accumulate in (None, BOOL):
-        return BOOL, BOOL, BOOLEAN
-    accumulated = accumulate or accumulation_type(result)
-    if "biufc".index(accumulated.kind.replace("u", "i")) < "biufc".index(result.kind.replace("u", "i")):
-        raise DTypeError(
-            f"sums of {result} cannot be kept in {accumulated}",
-            code="accumulate",
-            help=f"accumulate={accumulation_type(result)} is the default",
-        )
-    return result, accumulated, semiring
-
-
 def _check_repeats(spec: Spec) -> None:
     seen: dict[str, Span] = {}
     for slot, span in zip(spec.output.slots, spec.output.spans, strict=True):
@@ -680,9 +660,3 @@ def _index_names(labels: Sequence[str]) -> dict[str, str]:
         names[label] = f"{stem}{count}"
         taken.add(names[label])
     return {n: names[n] for n in labels}
-
-
-__all__ = [
-    "ELLIPSIS", "Spec", "SteinError", "Term", "check_shapes", "contraction_types", "elaborate_spec", "is_label",
-    "parse_interleaved", "parse_spec",
-]  # fmt: skip

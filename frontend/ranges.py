@@ -342,8 +342,6 @@ class Frame:
                         ShapeError, f"'{part.text}' in a composite does not run from 0", "composite", part.span,
                         self.ranges[part.text].span, help="composite indices count from 0",
                     )  # fmt: skip
-            if not access.read and access.tensor.assigned is None and not access.tensor.shape:
-                continue
             sizes = [self.extent(p.text) for p in slot.parts]
             text = " x ".join(f"{p.text}={{{n}}}" for n, p in enumerate(slot.parts))
             sentence = f"axis {k} of {access.tensor.name} is {{left}}, but {text} gives {{right}}"

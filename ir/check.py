@@ -236,12 +236,12 @@ class _Checker:
                 self.fail("unknown-index", f"the index '{name}' is not listed with an extent", node)
 
     def inside(self, slot: Affine, extent: Size, node: Expr | None = None) -> None:
-        """The slot does not provably leave 0..extent, whatever the sizes (from 1 up) are."""
+        """The slot does not provably leave 0..extent, whatever the sizes are (as long as there is a point at all)."""
         extents = self.equation.extents
         if slot.modulus is not None or not all(extents[n].at_least(1) for n in slot.indices):
             return
         low, high = slot.bounds(extents)
-        if (-low - 1).at_least(0) or (high - extent).at_least(0):
+        if (-low - 1).at_least(0, lowest=0) or (high - extent).at_least(0, lowest=0):
             self.fail("range", f"the slot {slot} runs from {low} to {high}, the axis from 0 to {extent - 1}", node)
 
     # later stages

@@ -61,15 +61,26 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Approx:
+    """The user's leave to put a polynomial of `degree` for a function on low..high (targets that have only those)."""
+
+    degree: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Map:
     """An elementwise function of `ir.functions`, or "cast", whose arguments are first converted to their promoted type.
 
-    "where" promotes its last two arguments only; "cast" converts its one argument to `dtype`.
+    "where" promotes its last two arguments only; "cast" converts its one argument to `dtype`. `approx` is the user's leave
+    to approximate; targets that can evaluate the function itself do.
     """
 
     function: str
     args: tuple[Expr, ...]
     dtype: DType
+    approx: Approx | None = field(default=None, kw_only=True)
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 

@@ -12,7 +12,6 @@ after each elementwise function, NaN and infinities spread as in NumPy.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -21,6 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .bind import Binder, bind_sizes
 from .errors import DTypeError, ShapeError
 from .expr import (
     Const,
@@ -41,6 +41,7 @@ from .expr import (
 from .functions import CAST, FUNCTIONS
 from .index import Affine
 from .semiring import Semiring
+from .size import Size
 from .types import BOOL, F64, I64, DType, accumulation_type, dtype_of, promote
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -98,58 +99,39 @@ def _argument(tensor: Input, arrays: Mapping[str, Any]) -> Array:
 def solve_sizes(
     program: Program, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    """The value of every size name, from the shapes of the inputs; `ShapeError` where they do not fit."""
-    known = dict(sizes or {})
-    for tensor in program.inputs:
-        if len(shapes[tensor.name]) != len(tensor.shape):
-            raise ShapeError(
-                f"'{tensor.name}' has {len(tensor.shape)} axes, the array has {len(shapes[tensor.name])}",
-                code="rank",
-                source=program.source,
-                spans=(tensor.span,),
-            )
-    axes = [(t, a, s) for t in program.inputs for a, s in enumerate(t.shape)]
-    while True:  # in rounds: an axis such as 2*n-1 + m is solved once n or m is known
-        found = [s.solve(shapes[t.name][a], known) for t, a, s in axes]
-        new = {solved[0]: solved[1] for solved in reversed(found) if solved is not None}
-        if not new:
-            break
-        known.update(new)
-    for tensor, axis, size in axes:
-        extent = shapes[tensor.name][axis]
-        if not size.names <= known.keys() or size.evaluate(known) != extent:
-            wanted = f"{size} = {size.evaluate(known)}" if size.names <= known.keys() else str(size)
-            raise ShapeError(
-                f"axis {axis} of '{tensor.name}' is {wanted}, the array has {extent}",
-                code="size-mismatch",
-                source=program.source,
-                spans=(tensor.span,),
-            )
-    for constraint in program.constraints:
-        _check_constraint(program, constraint, known)
+    """The value of every size name, from the shapes of the inputs and `sizes`; `ShapeError` where they do not fit."""
+    asked = {n for i in program.inputs for s in i.shape for n in s.names}
+    solved = asked - Binder(program).unsolved
+    given = {name: Size.of(value) for name, value in (sizes or {}).items() if name not in solved}
+    if given:  # put in what no shape determines, so that the rest is solved with it
+        program = replace(
+            program,
+            inputs=tuple(replace(i, shape=tuple(s.substitute(given) for s in i.shape)) for i in program.inputs),
+            constraints=tuple(_specialised(c, given) for c in program.constraints),
+        )
+    known = dict(sizes or {}) | bind_sizes(program, shapes)
+    for name, value in (sizes or {}).items():
+        if known[name] != value:
+            raise ShapeError(f"{name} is given as {value}, the arguments say {known[name]}", code="size-mismatch")
+    extents = [s for e in program.equations for s in (*e.shape, *(i.extent for i in e.indices))]
+    unknown = sorted({n for s in extents for n in s.names} - known.keys())
+    if unknown:
+        raise ShapeError(f"no argument determines '{unknown[0]}'", code="unknown-size", help="give it among the sizes")
     return known
 
 
-def _check_constraint(program: Program, constraint: Constraint, sizes: Mapping[str, int]) -> None:
-    left, right = constraint.left.evaluate(sizes), constraint.right.evaluate(sizes)
-    holds = {
-        "==": left == right,
-        ">=": left >= right,
-        "divides": left != 0 and right % left == 0,
-    }[constraint.relation]
-    if holds:
-        return
-    values: dict[str, int] = {**sizes, "left": left, "right": right}
-    values.update((str(k), v.evaluate(sizes)) for k, v in enumerate(constraint.values))
-
+def _specialised(constraint: Constraint, given: Mapping[str, Size]) -> Constraint:
     def filled(text: str) -> str:
-        return re.sub(r"\{([^{}]+)\}", lambda m: str(values.get(m[1], m[0])), text)
+        for name, size in given.items():
+            text = text.replace(f"{{{name}}}", str(size))
+        return text
 
-    raise ShapeError(
-        filled(constraint.sentence),
-        code=constraint.code,
-        source=program.source,
-        spans=constraint.spans,
+    return replace(
+        constraint,
+        left=constraint.left.substitute(given),
+        right=constraint.right.substitute(given),
+        values=tuple(v.substitute(given) for v in constraint.values),
+        sentence=filled(constraint.sentence),
         help=filled(constraint.help),
     )
 

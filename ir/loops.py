@@ -97,8 +97,8 @@ class Tile:
     `lanes` of a register. If it is reduced, `vectors` accumulators take turns and their lanes are summed at the end; an
     extent that is no multiple of the lanes is masked. `unroll` repeats the innermost reduction. `flip` names another free
     axis along which an operand that is strided on `vector` is contiguous: it is loaded along that and transposed in
-    registers. `block` > 0 bounds how many terms one accumulator takes before it is added to a total (accuracy).
-    With `update` the value is added to what the output holds.
+    registers. Reductions along the `blocked` axes run in blocks of `block` steps with accumulators of their own, which are
+    then added to a total: rounding errors of a long sum grow with the block, not with the sum. With `update` the value is added to what the output holds.
     """
 
     factors: tuple[Leaf, ...]
@@ -113,7 +113,8 @@ class Tile:
     vectors: int = 1
     unroll: int = 1
     flip: str = ""
-    block: int = 0
+    blocked: tuple[str, ...] = ()
+    block: int = 256
     update: bool = False
 
 

@@ -111,10 +111,11 @@ def print_expr(expr: Expr, tensors: Mapping[str, DType] | None = None) -> str:
         case Read(tensor, slots, _, pad):
             padding = "" if pad is None else f"; pad={_pad(pad)}"
             text = f"{_name(tensor)}[{', '.join(map(_affine, slots))}{padding}]"
-        case Map(function, _, dtype) if function == CAST:
-            return f"cast[{dtype}]({parts})"
-        case Map(function):
-            text = f"{_name(function)}({parts})"
+        case Map(function, _, dtype, approx=approx):
+            leave = "" if approx is None else f"; approx={approx.degree}, {_number(approx.low)}, {_number(approx.high)}"
+            if function == CAST:
+                return f"cast[{dtype}]({parts}{leave})"
+            text = f"{_name(function)}({parts}{leave})"
         case Einsum(bound, _, _, accumulate, semiring):
             head = ", ".join(map(_name, bound)) + ";" + (" " if parts else "")
             text = f"einsum[{_name(semiring.name)}, {accumulate}]({head}{parts})"

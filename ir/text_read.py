@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from .errors import EinsumSyntaxError, Source, Span
 from .expr import (
+    Approx,
     Const,
     Constraint,
     Einsum,
@@ -308,11 +309,10 @@ class _Reader:
             self.expect("[")
             dtype = self.dtype()
             self.expect("]")
-            self.expect("(")
-            return Map(CAST, self.many(self.expr, ")"), dtype)
+            return self.map(CAST, dtype)
         name = self.name()
-        if self.accept("("):
-            return Map(name, self.many(self.expr, ")"), I64)
+        if self.sees("("):
+            return self.map(name, I64)
         if not self.accept("["):
             raise self.fail("'(' or '[' expected")
         slots: list[Affine] = []
@@ -327,6 +327,29 @@ class _Reader:
             pad = self.pad()
         self.expect("]")
         return Read(name, tuple(slots), I64, pad)
+
+    def map(self, function: str, dtype: DType) -> Map:
+        """The arguments of a function, perhaps with the leave to approximate it."""
+        args: list[Expr] = []
+        self.expect("(")
+        while not self.sees(")") and not self.sees(";"):
+            if args:
+                self.expect(",")
+            args.append(self.expr())
+        approx: Approx | None = None
+        if self.accept(";"):
+            self.expect("approx")
+            self.expect("=")
+            degree = self.integer()
+            self.expect(",")
+            low = self.number()
+            self.expect(",")
+            high = self.number()
+            if isinstance(low, complex) or isinstance(high, complex):
+                raise self.fail("real bounds expected")
+            approx = Approx(degree, low, high)
+        self.expect(")")
+        return Map(function, tuple(args), dtype, approx=approx)
 
     def within(self, item: Callable[[], T]) -> T:
         """A keyword's argument in parentheses."""

@@ -115,7 +115,7 @@ def _planned(network: Network, context: Context, groups: list[list[int]] | None)
         kept = frozenset().union(*(network.inputs[k] for k in group)) & rest
         if points(kept, network.sizes) > PRECOMPUTED:
             return None
-        inner = Network(tuple(network.inputs[k] for k in group), kept, network.sizes)
+        inner = Network(tuple(network.inputs[k] for k in group), kept, network.sizes, (True,) * len(group))
         path = find_path(inner.inputs, kept, network.sizes, context.optimize, context.memory_limit)
         node = _from_path(inner, list(range(len(group))), path)
         parts.append(_numbered(node, group))
@@ -158,8 +158,8 @@ def _from_path(network: Network, parts: Sequence[int | Node], path: Path) -> Nod
         left = [p for k, p in enumerate(left) if k not in step]
         outside = network.output.union(*(network.set_of(p) for p in left))
         joint = frozenset().union(*(network.set_of(p) for p in chosen))
-        if len(chosen) == 1 and isinstance(chosen[0], Node) and left:
-            left.append(chosen[0])
+        if len(chosen) == 1 and left and joint <= outside:
+            left.append(chosen[0])  # a step of one operand that sums nothing
         else:
             node = Node(chosen, joint & outside)
             node.constant = _is_constant(network, node)

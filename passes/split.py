@@ -9,8 +9,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..ir.expr import Const, Einsum, Equation, Expr, Map, Program, SizeValue, free_indices, reads, with_children
-from ..ir.expr import children
+from ..ir.expr import (
+    Einsum,
+    Equation,
+    Expr,
+    Map,
+    Program,
+    children,
+    free_indices,
+    reads,
+    transform,
+    with_children,
+)
 from ..ir.rewrite import Trace
 from ..ir.types import BOOL
 from .base import Context
@@ -49,6 +59,9 @@ def order(program: Program, context: Context, trace: Trace) -> Program:
     return program if not trace_changed(splitter.out, program) else replace(program, equations=tuple(splitter.out))
 
 
+MOST_FACTORS = 6  # of a product without a sum that stays one kernel
+
+
 class _Splitter:
     """The state of one run: names, hints, the equations so far, and which tensors are known ahead."""
 
@@ -70,11 +83,10 @@ class _Splitter:
         expr = equation.expr
         if is_copy(equation) or not holds_einsum(expr):
             return equation
-        expr = self.flat(expr, equation)
-        roots = einsums(expr)
+        expr = self.flat(_products_as_maps(expr), equation)
         sizes = self.hints.extents(equation)
-        for einsum in roots:
-            if einsum.bound or len(einsum.factors) > 6:
+        for einsum in einsums(expr):
+            if einsum.bound or len(einsum.factors) > MOST_FACTORS:
                 expr = _swap(expr, einsum, self.contracted(einsum, equation, sizes))
         expr = self.one_einsum(expr, equation, sizes)
         final = equation if expr is equation.expr else rebuilt(equation, expr, equation.extents)
@@ -91,17 +103,13 @@ class _Splitter:
 
     def outside(self, expr: Expr, equation: Equation, keep: Einsum | None = None) -> Expr:
         """`expr` with its Einsums (but `keep`) in equations of their own, each with the elementwise part around it."""
-        found = [e for e in einsums(expr) if e is not keep]
-        if not found:
+        found = einsums(expr)
+        if all(e is keep for e in found):
             return expr
-        inner = {n for e in found for n in free_indices(e)}
-        if set(free_indices(expr)) <= inner and (keep is None or all(e is not keep for e in einsums(expr))):
-            if isinstance(expr, Einsum) and not expr.bound and not any(holds_einsum(f) for f in expr.factors):
-                return as_map(expr)
+        own = set(free_indices(expr))
+        if all(e is not keep for e in found) and any(own <= set(free_indices(e)) for e in found):
             return self.define(expr, equation)
-        below = children(expr)
-        new = tuple(self.outside(c, equation, keep) for c in below)
-        return with_children(expr, new)
+        return with_children(expr, tuple(self.outside(c, equation, keep) for c in children(expr)))
 
     def define(self, expr: Expr, equation: Equation) -> Expr:
         """A read of a new equation that computes `expr`."""
@@ -122,7 +130,7 @@ class _Splitter:
             einsum, scalars = _without_scalars(einsum)
         constant = tuple(_known(f, self.known) for f in einsum.factors)
         tree = contraction_tree(Network.of(einsum, sizes, constant), self.context)
-        root = self.kernel(tree, einsum, equation)
+        root = self.kernel(tree, einsum, equation, root=True)
         if not scalars:
             return replace(root, dtype=einsum.dtype)
         total: Expr = root
@@ -130,7 +138,8 @@ class _Splitter:
             total = Map(einsum.semiring.mul, (total, cast(scalar, einsum.accumulate)), einsum.accumulate)
         return cast(total, einsum.dtype)
 
-    def kernel(self, node: Node, einsum: Einsum, equation: Equation) -> Einsum:
+    def kernel(self, node: Node, einsum: Einsum, equation: Equation, root: bool = False) -> Einsum:
+        """The kernel of a node; those below it become equations. What no factor uses is summed in the `root`."""
         factors: list[Expr] = []
         for part in node.parts:
             if isinstance(part, int):
@@ -144,28 +153,25 @@ class _Splitter:
             self.mark(new)
             factors.append(read_of(new))
         kernel = kernel_of(einsum, factors, node.kept)
-        if any(isinstance(p, Node) for p in node.parts) or len(node.parts) < len(einsum.factors):
+        if not root:
             return kernel
-        return replace(kernel, bound=einsum.bound)  # also an index that no factor uses
+        used = {n for f in einsum.factors for n in free_indices(f)}
+        idle = tuple(b for b in einsum.bound if b not in used)
+        return replace(kernel, bound=kernel.bound + idle)
 
     # several Einsums, scatters
 
     def one_einsum(self, expr: Expr, equation: Equation, sizes: dict[str, int]) -> Expr:
         """Of several Einsums one stays: the dearest of those that have every index of the result."""
         roots = einsums(expr)
-        if len(roots) == 1 and roots[0] is expr:
+        if not roots or roots[0] is expr:
             return expr
         free = set(free_indices(expr)) | set(equation.free)
-        full = [e for e in roots if e.bound and free <= set(free_indices(e))]
-        if not full and not any(e.bound for e in roots):
-            for e in roots:
-                expr = _swap(expr, e, as_map(e))
-            return expr
+        full = [e for e in roots if free <= set(free_indices(e))]
         main = max(full, key=lambda e: _flops(e, sizes), default=None)
-        for e in roots:
-            if not e.bound and not any(holds_einsum(f) for f in e.factors):
-                expr = _swap(expr, e, as_map(e))
-        return self.outside(expr, equation, main) if len(einsums(expr)) > (main is not None) else expr
+        if main is not None and len(roots) == 1:
+            return expr
+        return with_children(expr, tuple(self.outside(c, equation, main) for c in children(expr)))
 
     def scattered(self, equation: Equation) -> Equation:
         """An output that several points may meet at: a pure sum in its own semiring, or elementwise; else by way of a copy."""
@@ -180,6 +186,20 @@ class _Splitter:
         )
         self.out.append(new)
         return rebuilt(equation, read_of(new), equation.extents)
+
+
+def _products_as_maps(expr: Expr) -> Expr:
+    """`expr` with products that sum nothing as elementwise functions, but for a product of plain factors on top."""
+
+    def rule(e: Expr) -> Expr:
+        return as_map(e) if isinstance(e, Einsum) and not e.bound else e
+
+    if isinstance(expr, Einsum) and not expr.bound:
+        below = tuple(transform(f, rule) for f in expr.factors)
+        same = all(a is b for a, b in zip(below, expr.factors, strict=True))
+        product = expr if same else replace(expr, factors=below)
+        return as_map(product) if any(holds_einsum(f) for f in below) else product
+    return transform(expr, rule)
 
 
 def _swap(expr: Expr, old: Expr, new: Expr) -> Expr:
@@ -206,5 +226,3 @@ def _without_scalars(einsum: Einsum) -> tuple[Einsum, list[Expr]]:
         return einsum, []
     return replace(einsum, factors=rest), scalars
 
-
-__all__ = ["Const", "SizeValue", "order"]

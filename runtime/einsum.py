@@ -246,9 +246,8 @@ def _order(
     expression: Expression, arrays: Sequence[Array], sizes: Mapping[str, int], order: str
 ) -> Mapping[str, Any] | None:
     """How the result is to lie in memory: None for row-major, else its layout by name."""
-    if order == "C" or (order in "KA" and all(a.flags.c_contiguous for a in arrays)):
-        if order != "K" or len(arrays) > 1 or arrays[0].ndim < 2:
-            return None
+    if order == "C":
+        return None
     from ..backends.cpu.native_record import Layout
 
     equation = expression.program.equations[-1]
@@ -272,35 +271,40 @@ def _kept_order(expression: Expression, arrays: Sequence[Array], rank: int) -> l
     from ..ir.expr import reads
 
     equation = expression.program.equations[-1]
-    strides: list[list[int]] = []
     position = {i.name: k for k, i in enumerate(expression.arguments)}
-    slots = [s.bare for s in equation.slots]
+    names = [s.bare for s in equation.slots]
+    names += sorted(i.name for i in equation.indices if i.name not in names)
+    rows: list[list[int]] = []
     for read in reads(equation.expr):
         array = arrays[position[read.tensor]]
-        row = [0] * rank
+        row = [0] * len(names)
         for slot, stride, extent in zip(read.slots, array.strides, array.shape, strict=True):
-            if slot.bare in slots and extent != 1:
-                row[slots.index(slot.bare)] += stride
-        strides.append(row)
+            if slot.bare is not None and extent != 1:
+                row[names.index(slot.bare)] += stride
+        rows.append(row)
     order: list[int] = []  # innermost first
-    for axis in range(rank - 1, -1, -1):
+    for axis in range(len(names) - 1, -1, -1):
         place = len(order)
         for k in range(len(order) - 1, -1, -1):
-            inner = order[k]
-            verdict = None
-            for row in strides:
-                if row[axis] and row[inner]:
-                    if abs(row[inner]) <= abs(row[axis]):
-                        verdict = False
-                        break
-                    verdict = True
+            verdict = _outside(rows, order[k], axis)
             if verdict is None:
                 continue
             if not verdict:
                 break
             place = k
         order.insert(place, axis)
-    return order[::-1]
+    return [axis for axis in reversed(order) if axis < rank]
+
+
+def _outside(rows: list[list[int]], inner: int, axis: int) -> bool | None:
+    """Whether axis `inner` should lie outside `axis`; None if no operand has both."""
+    verdict = None
+    for row in rows:
+        if row[axis] and row[inner]:
+            if abs(row[inner]) <= abs(row[axis]):
+                return False
+            verdict = True
+    return verdict
 
 
 def _into(

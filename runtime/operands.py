@@ -29,7 +29,7 @@ def as_array(operand: object, name: str) -> Array:
     """
     kind = type(operand)
     if kind is np.ndarray:
-        return operand  # type: ignore[return-value]
+        return _native(operand)  # type: ignore[arg-type]
     module = kind.__module__.partition(".")[0]
     if module == "torch" and _is_tensor(operand):
         return _from_torch(operand, name)
@@ -41,7 +41,12 @@ def as_array(operand: object, name: str) -> Array:
         array = np.asarray(operand)
     except (ValueError, TypeError, RuntimeError) as error:
         raise DTypeError(f"{name} cannot be read as an array: {error}", code="not-an-array") from error
-    return array
+    return _native(array)
+
+
+def _native(array: Array) -> Array:
+    """The array in this machine's byte order."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def library_of(operands: Sequence[object]) -> str:

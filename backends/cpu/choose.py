@@ -13,8 +13,8 @@ from .machine import Machine
 from .problem import Form, Line, Problem
 
 MAX_TABLE = 1 << 16
-LONG_SUM = 1 << 15  # terms that one accumulator may take before sums are blocked
-_BLOCK = 1 << 12
+LONG_SUM = 1 << 13  # terms that one accumulator may take before sums are blocked
+_LONG_AXIS = 1 << 10
 _SMALL = 1 << 14  # steps below which a rare pattern of strides takes the kernel for any strides
 _GATHER_LANES = 16
 
@@ -40,7 +40,7 @@ class Choice:
     flip: bool = False
     cold: bool = False
     rows_first: bool = False
-    block: int = 0
+    blocked: tuple[int, ...] = ()  # axes that are summed in blocks; -1 is the table
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _volumes(lines: tuple[Line, ...], tensors: int) -> list[int]:
 
 def _full_lanes(form: Form, machine: Machine) -> int:
     """Lanes of a full vector of the accumulation type, fewer where much wider types take part."""
-    size = max(form.part, form.widest // 2 if form.factors and form.inputs else form.widest)
+    size = max(2 if form.bytewise else form.part, form.widest // 2 if form.inputs else form.widest)
     return max(1, machine.vector_bytes // size)
 
 
@@ -205,13 +205,15 @@ def _by_stride(lines: tuple[Line, ...], indices: list[int], tensor: int = 0) -> 
 
 
 def _packed(problem: Problem, machine: Machine, best: _Candidate) -> Choice:
-    lines = problem.lines
+    form, lines = problem.form, problem.lines
     assert best.rows is not None
     used = (best.vector, best.rows)
     loops = sorted((i for i, line in enumerate(lines) if line.reduced), key=lambda i: -max(map(abs, lines[i].strides)))
     outer = _by_stride(lines, [i for i, line in enumerate(lines) if not line.reduced and i not in used])
     vectors = 3 if machine.registers >= 32 else 2
     height = 8 if machine.registers >= 32 else 4
+    if form.bytewise:  # each product is a dozen instructions: a smaller tile, for the sake of the compiler
+        vectors, height = 1, 4
     return Choice(
         best.vector, best.rows, None, tuple(loops), (), outer, best.lanes, height, 1, vectors, best.cycles, "packed"
     )
@@ -275,7 +277,7 @@ def _direct(problem: Problem, machine: Machine, best: _Candidate, constants: boo
         u = x = None  # nothing is reused along it
     if flip or 2 in classes or cold:
         lanes = min(lanes, _GATHER_LANES)
-    height = 1 if u is None else lanes if flip else 4 if x is not None or form.complex or form.streaming else 8
+    height = 1 if u is None else lanes if flip else 4 if x is not None or form.complex or form.streaming or form.bytewise else 8
     if machine.registers < 32 and not flip:
         height = min(height, 4)
     width = 1 if x is None else 4 if machine.registers >= 32 else 2
@@ -289,16 +291,25 @@ def _direct(problem: Problem, machine: Machine, best: _Candidate, constants: boo
     outer = _by_stride(lines, [i for i, line in enumerate(lines) if not line.reduced and i not in inside])
     whole = depth * n * form.sizes[0]
     rows_first = steps > 1 << 16 and not across and u is not None and whole <= machine.level1 and not flip and not pure
-    stores_sum = form.dtypes[0] == form.accumulate and not form.streaming and (form.plain or not form.update)
-    stream = not across and u is None and len(loops) == 1 and not table and stores_sum and whole > 1 << 16 and not cold
-    longest = lines[loops[-1]].extent if loops else 0
-    if across:
-        longest = max(longest, n // (lanes * vectors))
-    block = _BLOCK if longest > LONG_SUM and form.fused and not stream else 0
+    stream = not across and u is None and len(loops) == 1 and not table and form.partial and whole > 1 << 16 and not cold
+    blocked = () if stream or not form.fused else _blocked(lines, loops, table, v if across else None, lanes * vectors)
     return Choice(
         v, u, x, loops, table, outer, lanes, height, width, vectors, best.cycles,
-        "stream" if stream else "direct", flip, cold, rows_first, block,
+        "stream" if stream else "direct", flip, cold, rows_first, blocked,
     )  # fmt: skip
+
+
+def _blocked(
+    lines: tuple[Line, ...], loops: tuple[int, ...], table: tuple[int, ...], across: int | None, group: int
+) -> tuple[int, ...]:
+    """The reductions to sum in blocks: the long ones, or the outermost, of a sum with many terms in one accumulator."""
+    terms = {-1: prod(lines[i].extent for i in table)} if table else {}
+    terms |= {i: lines[i].extent for i in loops}
+    if across is not None:
+        terms[across] = lines[across].extent // group
+    if prod(max(1, n) for n in terms.values()) <= LONG_SUM:
+        return ()
+    return tuple(i for i, n in terms.items() if n > _LONG_AXIS) or tuple(terms)[:1]
 
 
 def _vectors(
@@ -310,6 +321,8 @@ def _vectors(
     if across:
         return 1 if dots or height > 4 else 2 if height > 1 else 4
     count = -(-n // lanes)
+    if form.bytewise:
+        return 1
     if form.complex or machine.registers < 32:
         options: tuple[int, ...] = (1, 2)
     elif height > 1:

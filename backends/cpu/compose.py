@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import prod
 
 from ...ir.loops import RUN_TIME, TABLE, Kernel, Load, Loop, Nest, Outer, Pack, Share, Tile
-from .choose import Choice
+from .choose import LONG_SUM, Choice
 from .machine import Machine
 from .plan import Stage
 from .problem import Form, Line, Problem
@@ -39,7 +39,7 @@ class Recipe:
     vectors: int
     flip: bool
     rows_first: bool
-    block: int
+    blocked: tuple[str, ...]
     outer: str  # "", "shared" or "all"
     share: str
     grain: int
@@ -63,10 +63,10 @@ def kernel_of(recipe: Recipe) -> Kernel:
     panels = {f: len(form.dtypes) + i for i, f in enumerate(_panel_order(recipe))} if packed else {}
     if packed:
         factors = tuple(Load(panels[f] - 1) for f in range(len(form.factors)))
-    unroll = 4 if packed else 1 if across or len(form.inputs) > 2 or form.streaming else 2
+    unroll = (1 if form.bytewise else 4) if packed else 1 if across or len(form.inputs) > 2 or form.streaming else 2
     tile = Tile(
         factors, recipe.free, recipe.reduced, "v", recipe.lanes, form.accumulate, form.semiring, form.epilogue,
-        vectors=recipe.vectors, unroll=unroll, flip="u" if recipe.flip else "", block=recipe.block, update=form.update,
+        vectors=recipe.vectors, unroll=unroll, flip="u" if recipe.flip else "", blocked=recipe.blocked, update=form.update,
     )  # fmt: skip
     nest = _packed_nest(recipe, tile, panels) if packed else _direct_nest(recipe, tile)
     if recipe.outer:
@@ -115,7 +115,8 @@ def _packed_nest(recipe: Recipe, tile: Tile, panels: dict[int, int]) -> Nest:
     nest = Pack(form.factors[left], panels[left], form.accumulate, "u", ladder(recipe.height), inner, 1, nest)
     nest = Loop("u", ("mc",), nest, cut=True)
     nest = Pack(form.factors[right], panels[right], form.accumulate, "v", _vector_steps(recipe), inner, 0, nest)
-    nest = Loop(inner[-1], ("kc",), nest, cut=True, reduced=True)
+    if form.partial:
+        nest = Loop(inner[-1], ("kc",), nest, cut=True, reduced=True)
     return Loop("v", ("nc",), nest, cut=True)
 
 
@@ -140,12 +141,13 @@ def stage_of(problem: Problem, choice: Choice, machine: Machine, constants: bool
     if lines[choice.vector].reduced:
         reduced = (*reduced, "v")
     free = tuple(names[i] for i in (choice.rows, choice.columns, choice.vector) if i is not None and not lines[i].reduced)
+    blocked = tuple("kt" if i < 0 else names[i] for i in choice.blocked)
     count = prod(lines[i].extent for i in choice.outer)
     share, grain = ("", 1) if constants and choice.cycles < _WORTH_SHARING else _share(lines, choice, names, count)
     outer = "" if not choice.outer else "all" if share or form.collides else "shared"
     recipe = Recipe(
         form, choice.family, axes, fixed, rows, free, reduced, choice.lanes, choice.height, choice.width, choice.vectors,
-        choice.flip, choice.rows_first, choice.block, outer, share, grain,
+        choice.flip, choice.rows_first, blocked, outer, share, grain,
     )  # fmt: skip
     kernel = kernel_of(recipe)
     shares = 1 if form.collides else count if outer == "shared" else 1
@@ -187,14 +189,15 @@ def _blocks(form: Form, lines: tuple[Line, ...], choice: Choice, machine: Machin
     if choice.table:
         return [("kt", prod(lines[i].extent for i in choice.table))]
     if choice.family == "stream":
-        return [("kc", 8)]
+        longest = lines[choice.loops[0]].extent
+        return [("kc", 8 if longest <= LONG_SUM else int(longest**0.5))]  # as many blocks as terms in one: accuracy
     if choice.family != "packed":
         return []
     inner = lines[choice.loops[-1]].extent
     rest = prod(lines[i].extent for i in choice.loops[:-1])
     size = form.accumulate.itemsize
     kc = inner
-    if form.dtypes[0] == form.accumulate and (form.plain or not form.update):
+    if form.partial:
         deep = max(1, 1280 // size // rest)
         kc = -(-(-(-inner // -(-inner // deep))) // 4) * 4
     depth = kc * rest

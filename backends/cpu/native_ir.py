@@ -99,7 +99,7 @@ def translate(sources: Sequence[str], exports: Sequence[str]) -> str:
     """The LLVM IR of the functions in `sources` (texts of modules in the subset); those in `exports` are visible
     outside.
 
-    A function of one statement is inlined. Raises `SyntaxError` for text outside the subset, which is a mistake in this package.
+    Raises `SyntaxError` for text outside the subset, which is a mistake in this package.
 
     >>> "add i64" in translate(["def twice(a: int) -> int:\\n    return a + a"], ["twice"])
     True
@@ -119,7 +119,6 @@ def translate(sources: Sequence[str], exports: Sequence[str]) -> str:
         parts.append(_Function(definition, constants, functions, name in exports, pause_call).text())
     # no-builtins: copying loops must not become calls of memcpy, as the object refers to no symbol.
     parts.append('attributes #0 = { nounwind uwtable "no-builtins" }')
-    parts.append('attributes #1 = { nounwind uwtable "no-builtins" alwaysinline }')
     return "\n".join(parts) + "\n"
 
 
@@ -192,8 +191,7 @@ class _Function:
             self.statement(statement)
         self.emit("ret i64 0")
         linkage = "" if self.exported else "internal "
-        short = sum(not isinstance(s, ast.Expr) for s in self.node.body) == 1 and not self.exported
-        head = f"define {linkage}i64 @{self.node.name}({', '.join(f'i64 %arg.{n}' for n in names)}) #{int(short)} {{"
+        head = f"define {linkage}i64 @{self.node.name}({', '.join(f'i64 %arg.{n}' for n in names)}) #0 {{"
         return "\n".join([head, "entry:", *self.slots, *self.lines, "}"])
 
     def emit(self, line: str) -> None:

@@ -34,7 +34,8 @@ class Form:
     """A contraction without sizes. Equal forms are the same object (`form_of`), so they hash by identity.
 
     `factors_of[t]` says which factors load tensor t; `inputs` are the tensors of factors, `extra` those of the epilogue
-    only. `work` is the rough cost of evaluating the factors once, beyond one multiplication.
+    only. `work` is the rough cost of evaluating the factors once, beyond one multiplication. `partial` says that the output
+    can hold partial sums; `bytewise` that products of bytes are taken, which processors emulate.
     """
 
     dtypes: tuple[DType, ...]
@@ -55,6 +56,8 @@ class Form:
     fused: bool = field(init=False)
     plain: bool = field(init=False)
     streaming: bool = field(init=False)
+    partial: bool = field(init=False)
+    bytewise: bool = field(init=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -70,6 +73,9 @@ class Form:
         put(self, "streaming", self.semiring.add == "logaddexp")
         put(self, "fused", self.semiring.add == "add" and self.accumulate.kind in "fc")
         put(self, "plain", self.epilogue == Total())
+        fits = self.dtypes[0] == self.accumulate and not self.streaming
+        put(self, "partial", fits and (self.plain or not self.update))
+        put(self, "bytewise", self.accumulate.bits == 8 and self.accumulate.kind in "iu" and self.semiring.mul == "mul")
 
 
 def _cost(leaf: Leaf) -> float:

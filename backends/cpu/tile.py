@@ -226,48 +226,36 @@ class TileCode:
         if not left:
             return self._step(pointers, sums, self.masks, self.ranges[-1], choose=False)
         axis, rest = left[0], left[1:]
-        if any((axis, t) in self.scope.tables for t in self.inputs):
-            return self._by_table(axis, rest, pointers, sums)
         extent = self.scope.extents[axis]
-        if self.tile.block and not rest:
-            return self._in_blocks(axis, extent, pointers, sums)
-        return self._along(axis, rest, extent, pointers, sums)
+        if axis in self.tile.blocked:
+            return self._in_blocks(axis, rest, extent, pointers, sums)
+        return self._along(axis, rest, 0, extent, pointers, sums)
 
-    def _by_table(self, axis: str, rest: tuple[str, ...], pointers: Pointers, sums: list[State]) -> list[State]:
-        """Several axes in one: their offsets stand in a table for each operand."""
-
-        def body(i: Number, values: list[str]) -> list[str]:
-            moved = dict(pointers)
-            for tensor in self.inputs:
-                table = self.scope.tables.get((axis, tensor))
-                if table is not None:
-                    entry = self.code.offset(table, self.code.mul(i, 8))
-                    moved[tensor] = self.code.offset(pointers[tensor], self.code.op(f"load i64, ptr {entry}, align 8"))
-            return self._flat(self._reduce(rest, moved, self._grouped(values)))
-
-        return self._grouped(self.code.loop(0, self.scope.extents[axis], 1, self._carried(sums), body))
-
-    def _in_blocks(self, axis: str, extent: Number, pointers: Pointers, sums: list[State]) -> list[State]:
-        """The innermost reduction in blocks with accumulators of their own: errors grow with the block, not the sum."""
+    def _in_blocks(
+        self, axis: str, rest: tuple[str, ...], extent: Number, pointers: Pointers, sums: list[State]
+    ) -> list[State]:
+        """One reduction in blocks with accumulators of their own: errors grow with the block, not with the sum."""
         lanes = self.tile.lanes * len(self.ranges[-1]) if axis == self.tile.vector else 1
         block = self.tile.block * lanes
 
         def body(start: Number, values: list[str]) -> list[str]:
-            moved = {
-                t: self.code.offset(p, self.code.mul(start, self.strides[t].get(axis, 0))) if t in self.inputs else p
-                for t, p in pointers.items()
-            }
-            length = self.code.minimum(self.code.sub(extent, start), block)
-            inner = self._along(axis, (), length, moved, self._zeros())
+            end = self.code.minimum(self.code.add(start, block), extent)
+            inner = self._along(axis, rest, start, end, pointers, self._zeros())
             totals = zip(self._grouped(values), inner, strict=True)
             return self._flat([self.algebra.add(total, part) for total, part in totals])
 
         return self._grouped(self.code.loop(0, extent, block, self._carried(sums), body))
 
     def _along(
-        self, axis: str, rest: tuple[str, ...], extent: Number, pointers: Pointers, sums: list[State]
+        self, axis: str, rest: tuple[str, ...], low: Number, high: Number, pointers: Pointers, sums: list[State]
     ) -> list[State]:
-        """One affine reduction: whole vectors and a masked tail, or single steps with unrolling."""
+        """One reduction from `low` to `high`: by a table, across lanes, or in single steps with unrolling."""
+        if any((axis, t) in self.scope.tables for t in self.inputs):
+            return self._by_table(axis, rest, low, high, pointers, sums)
+        if low != 0:
+            moved = {t: self.code.mul(low, self.strides[t].get(axis, 0)) for t in self.inputs}
+            pointers = {t: self.code.offset(p, moved.get(t, 0)) for t, p in pointers.items()}
+        extent = self.code.sub(high, low)
         if axis == self.tile.vector:
             return self._across_lanes(axis, extent, pointers, sums)
 
@@ -282,6 +270,22 @@ class TileCode:
         if unroll == 1 or whole == extent:
             return sums
         return self._run(axis, whole, extent, 1, 1, one, pointers, sums)[0]
+
+    def _by_table(
+        self, axis: str, rest: tuple[str, ...], low: Number, high: Number, pointers: Pointers, sums: list[State]
+    ) -> list[State]:
+        """Several axes in one: their offsets stand in a table for each operand."""
+
+        def body(i: Number, values: list[str]) -> list[str]:
+            moved = dict(pointers)
+            for tensor in self.inputs:
+                table = self.scope.tables.get((axis, tensor))
+                if table is not None:
+                    entry = self.code.offset(table, self.code.mul(i, 8))
+                    moved[tensor] = self.code.offset(pointers[tensor], self.code.op(f"load i64, ptr {entry}, align 8"))
+            return self._flat(self._reduce(rest, moved, self._grouped(values)))
+
+        return self._grouped(self.code.loop(low, high, 1, self._carried(sums), body))
 
     def _across_lanes(self, axis: str, extent: Number, pointers: Pointers, sums: list[State]) -> list[State]:
         vectors = self.ranges[-1]

@@ -1,5 +1,6 @@
-"""A second interpreter of the IR, point by point in plain Python loops: slow, and sharing nothing with the first but the
-NumPy meaning of each function. Tests compare the two.
+"""A second interpreter of the IR, point by point in plain Python loops; tests compare the two.
+
+It is slow, and shares nothing with the first but the NumPy meaning of each function.
 """
 
 from __future__ import annotations

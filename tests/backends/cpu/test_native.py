@@ -1,4 +1,4 @@
-"""The native entry and executor: layouts, buffers, dispatch, references and memory. Each test runs the Python entry too."""
+"""The native entry and executor: layouts, buffers, dispatch, references, memory. Each test runs both entries."""
 
 from __future__ import annotations
 
@@ -383,7 +383,7 @@ def test_references_balance() -> None:
     counts, blocks = [sys.getrefcount(x) for x in watched], sys.getallocatedblocks()
     work()
     after = [sys.getrefcount(x) for x in watched]
-    # A leak of one reference or block in any of the eight calls would show as 1000; the rest is the interpreter's own noise.
+    # A leak of one reference or block in any of the eight calls would show as 1000; the rest is noise.
     assert [abs(x - y) < 100 for x, y in zip(after, counts, strict=True)] == [True] * len(watched)
     assert abs(sys.getallocatedblocks() - blocks) < 500
 
@@ -393,12 +393,15 @@ def test_a_dispatcher_in_a_cycle_is_collected() -> None:
         def slow(self, *args: object) -> object:
             return self
 
-    owner = Owner()
-    owner.call, register = make_dispatcher(owner.slow, spec_first=False)  # type: ignore[attr-defined]
-    register(adding((2,)), finish=lambda out: owner)
-    gone = weakref.ref(owner)
-    assert owner.call() is owner  # type: ignore[attr-defined]
-    del owner, register
+    def make() -> weakref.ref[Owner]:
+        owner = Owner()
+        owner.call, register = make_dispatcher(owner.slow, spec_first=False)  # type: ignore[attr-defined]
+        register(adding((2,)), finish=lambda out: owner)
+        assert owner.call() is owner  # type: ignore[attr-defined]
+        assert owner.call(numbers(2), numbers(2)) is owner
+        return weakref.ref(owner)
+
+    gone = make()
     gc.collect()
     assert gone() is None
 

@@ -1,4 +1,4 @@
-"""The thread pool and concurrency of the native executor: shares, the interpreter lock, forks, and the end of the process."""
+"""The thread pool and concurrency of the executor: shares, the interpreter lock, forks, the end of the process."""
 
 from __future__ import annotations
 
@@ -165,17 +165,22 @@ def test_shares_run_at_the_same_time(entry: str, number: int) -> None:
         assert met.tolist() == [1] * number
 
 
-def run_in_thread(executable: Executable, state: np.ndarray[Any, Any]) -> tuple[threading.Thread, list[Any]]:
-    """Start a Python thread that executes; returns once its kernel runs."""
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(execute(executable, (state,))[0].tolist()))
-    thread.start()
+def await_kernel(state: np.ndarray[Any, Any]) -> None:
+    """Return once the kernel of `waiting` runs on `state`."""
     pause = threading.Event()
     for _ in range(5000):
         if state[1] > 0:
-            break
+            return
         pause.wait(0.002)
-    assert state[1] > 0, "the kernel started, and this thread could see it: the lock was given up"
+    raise AssertionError("the kernel did not start")
+
+
+def run_in_thread(executable: Executable, state: np.ndarray[Any, Any]) -> tuple[threading.Thread, list[Any]]:
+    """Start a Python thread that executes; returns once its kernel runs (so the interpreter lock was given up)."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(execute(executable, (state,))[0].tolist()))
+    thread.start()
+    await_kernel(state)
     return thread, results
 
 
@@ -204,20 +209,14 @@ def test_a_busy_pool_makes_nobody_wait() -> None:
 def test_a_record_dropped_while_it_runs_lives_to_the_end(entry: str) -> None:
     pool.set_threads(1)
     f, register = make_dispatcher(lambda *args: "slow", spec_first=True)
-    state, results = np.zeros(2, np.int64), []
+    state, results = np.zeros(2, np.int64), list[Any]()
     register(waiting(), "x", finish=lambda out: ("finished", out.tolist()))
     thread = threading.Thread(target=lambda: results.append(f("x", state)))
     thread.start()
-    pause = threading.Event()
-    for _ in range(5000):
-        if state[1] > 0:
-            break
-        pause.wait(0.002)
-    assert state[1] > 0
+    await_kernel(state)
     register(waiting(), "x", finish=lambda out: "another")
-    del f, register
     gc.collect()
-    filler = [bytes(400) for _ in range(1000)]
+    filler = [bytes(400) for _ in range(1000)]  # would take the place of the record's block
     state[0] = 1
     thread.join()
     assert results == [("finished", [1])] and len(filler) == 1000
@@ -298,7 +297,7 @@ def test_the_environment_sets_the_default(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def in_new_process(script: str, **environment: str) -> str:
-    """Run a script that may use this file's names; its output. Fails on another exit status than 0 or after a minute."""
+    """Run a script that may use the names of this file; its output. Fails on a bad exit status or after a minute."""
     here = os.path.abspath(__file__)
     prelude = f"""
         import importlib.util, os, sys, threading, time

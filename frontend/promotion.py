@@ -16,8 +16,8 @@ import numpy as np
 from ..ir.errors import NOWHERE, DTypeError, Source, Span
 from ..ir.expr import Const, Expr, Map
 from ..ir.functions import CAST, FUNCTIONS
-from ..ir.semiring import Scalar
-from ..ir.types import BOOL, C128, F64, I64, DType, promote, promote_weak
+from ..ir.semiring import BOOLEAN, LOGSUMEXP, PLUS_TIMES, Scalar, Semiring
+from ..ir.types import BOOL, C128, F64, I64, DType, accumulation_type, promote, promote_weak
 
 _FOLDS = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg}
 _WEAK_TYPES = {"literal": I64, "exact": I64, "f": F64, "c": C128}
@@ -159,3 +159,24 @@ def _fold(function: str, values: Sequence[Scalar]) -> Scalar | None:
     if exact_power and values[1] >= 0 and abs(result) < 1 << 53:  # type: ignore[operator]
         return int(result)
     return result if isinstance(result, bool | int | float | complex) else None
+
+
+def contraction_types(
+    dtypes: Sequence[DType], dtype: DType | None, semiring: Semiring, accumulate: DType | None
+) -> tuple[DType, DType, Semiring]:
+    """Result type, accumulation type and semiring of a product of factors of `dtypes` (bool under + and * is or-and)."""
+    result = dtype or (promote(*dtypes) if dtypes else F64)
+    if semiring == BOOLEAN:
+        return BOOL, BOOL, semiring
+    if semiring == LOGSUMEXP and result.kind in "biu":
+        result = F64
+    if semiring == PLUS_TIMES and result == BOOL and accumulate in (None, BOOL):
+        return BOOL, BOOL, BOOLEAN
+    accumulated = accumulate or accumulation_type(result)
+    if "biufc".index(accumulated.kind.replace("u", "i")) < "biufc".index(result.kind.replace("u", "i")):
+        raise DTypeError(
+            f"sums of {result} cannot be kept in {accumulated}",
+            code="accumulate",
+            help=f"accumulate={accumulation_type(result)} is the default",
+        )
+    return result, accumulated, semiring
