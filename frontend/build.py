@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf, pi
+from typing import NoReturn
 
 from ..ir.errors import DTypeError, EinsumSyntaxError, ShapeError, Span
 from ..ir.expr import Approx, Const, Einsum, Map, Position, Read, SizeValue, Softmax
@@ -27,11 +28,14 @@ from .terms import Distributor, Factor, Term
 CALLABLE: dict[str, str] = {
     n: n
     for n in (
-        "exp log sqrt abs sign sin cos tanh sigmoid relu gelu silu erf floor ceil round conj real imag clip where".split()
+        *("exp", "log", "sqrt", "abs", "sign", "sin", "cos", "tanh", "sigmoid", "relu", "gelu", "silu", "erf", "floor"),
+        *("ceil", "round", "conj", "real", "imag", "clip", "where"),
     )
 } | {"max": "maximum", "min": "minimum"}
 WHOLE_ONLY = ("kron", "solve", "inv", "logdet", "powm")
-_REAL_ONLY = frozenset("lt le gt ge maximum minimum clip relu gelu silu erf sigmoid floor ceil".split())
+_REAL_ONLY = frozenset(
+    ("lt", "le", "gt", "ge", "maximum", "minimum", "clip", "relu", "gelu", "silu", "erf", "sigmoid", "floor", "ceil")
+)
 _NUMBERS = {"pi": pi, "inf": inf}
 
 
@@ -99,7 +103,7 @@ class Builder:
         """A slot counted from the beginning of axis k of `tensor`."""
         affine = self.affine(slot, env)
         begin = self.frame.resolve(tensor.axis(k)[0])
-        if begin == ZERO or isinstance(slot, s.Composite) and slot.relative:
+        if begin == ZERO or (isinstance(slot, s.Composite) and slot.relative):
             return affine
         return affine - begin
 
@@ -158,7 +162,7 @@ class Builder:
                         return n.span
         return self.frame.assign.span
 
-    def _fail_nonlinear(self, name: str, span: Span, node: s.Expr) -> None:
+    def _fail_nonlinear(self, name: str, span: Span, node: s.Expr) -> NoReturn:
         text = self.scope.source.text
         help = f"write sum[{name}] where it is meant"
         if isinstance(node, s.Call) and len(node.args) == 1 and node.body is None:
@@ -169,7 +173,7 @@ class Builder:
             EinsumSyntaxError, f"'{name}' is summed inside a non-linear function", "nonlinear-sum", span, help=help
         )
 
-    def _fail_lonely(self, name: str, span: Span) -> None:
+    def _fail_lonely(self, name: str, span: Span) -> NoReturn:
         shown = "..." if name.startswith(".") else f"'{name}'"
         text = self.scope.source.text
         help = "write '...' on the left too" if name.startswith(".") else f"sum[{name}] if all of it is meant"
@@ -203,7 +207,10 @@ class Builder:
         self, bound: tuple[str, ...], factors: list[tuple[Factor, Value]], names: set[str], span: Span
     ) -> Value:
         """A term of the ordinary semiring: literals gathered, denominators inside the sum only where they must be."""
-        literal, nodes, outside, inside = self.typer.literal(1), [], [], []
+        literal = self.typer.literal(1)
+        nodes: list[Value] = []
+        outside: list[Value] = []
+        inside: list[Value] = []
         for factor, value in factors:
             if factor.divides:
                 depends = any(m.name in names for m in self.distributor.mentions(factor.node))
@@ -225,7 +232,8 @@ class Builder:
         return core
 
     def _product(self, bound: tuple[str, ...], literal: Value, nodes: list[Value], span: Span) -> Value:
-        unit = isinstance(literal.expr, Const) and not isinstance(literal.expr.value, complex) and literal.expr.value == 1
+        number = literal.expr.value if isinstance(literal.expr, Const) else 0
+        unit = number == 1 and not isinstance(number, complex)
         values = nodes if unit and nodes and literal.weak != "f" else [literal, *nodes]
         if unit and nodes and literal.weak == "f":  # 1.0 * integers: a conversion only
             values = nodes if self.typer.joint(nodes)[0].kind in "fc" else values
@@ -255,7 +263,8 @@ class Builder:
             case s.Reduce(operation=operation) if operation.text != "sum":
                 return self._reduce(node, env)
             case s.Binary(operator=operator, left=left, right=right) if operator.text in COMPARISONS:
-                return self._apply(COMPARISONS[operator.text], [self.value(left, env), self.value(right, env)], node.span)
+                sides = [self.value(left, env), self.value(right, env)]
+                return self._apply(COMPARISONS[operator.text], sides, node.span)
             case s.Binary(operator=operator, left=left, right=right) if operator.text == "^":
                 self.distributor.require_ring(operator.span, "power")
                 return self._apply("pow", [self.value(left, env), self.value(right, env)], node.span)
@@ -271,9 +280,7 @@ class Builder:
 
     def _apply(self, function: str, values: list[Value], span: Span) -> Value:
         if function in _REAL_ONLY and any(v.dtype.kind == "c" for v in values):
-            self.scope.fail(
-                DTypeError, f"{function} of complex numbers has no meaning", "complex", span, help="real(...) or abs(...)"
-            )
+            self._fail_complex(function, span)
         return self.typer.apply(function, values, span)
 
     def _name(self, node: s.Access, env: Env) -> Value:
@@ -307,9 +314,7 @@ class Builder:
 
     def _read(self, node: s.Access, env: Env) -> Value:
         tensor = self.scope.lookup(node.name, len(node.slots or ()))
-        slots = tuple(
-            self.on_axis(tensor, k, slot, env) for k, slot in enumerate(self.frame.expand(node.slots or ()))
-        )
+        slots = tuple(self.on_axis(tensor, k, slot, env) for k, slot in enumerate(self.frame.expand(node.slots or ())))
         dtype = self.scope.dtype(tensor)
         if tensor.special == "identity":
             at = tuple(Position(a, span=node.span) for a in slots)
@@ -325,8 +330,8 @@ class Builder:
         op, names = node.operation.text, tuple(dict.fromkeys(n.text for n in node.indices))
         if self.semiring != PLUS_TIMES:
             self.scope.fail(
-                EinsumSyntaxError, f"{op} under 'over {self.semiring.name}': only sum[...] stands there", "no-reduction",
-                node.span, help="name the inner result in a statement of its own",
+                EinsumSyntaxError, f"{op} under 'over {self.semiring.name}': only sum[...] stands there",
+                "no-reduction", node.span, help="name the inner result in a statement of its own",
             )  # fmt: skip
         for n in node.indices:
             self.frame.require_range(n.text, n.span)
@@ -359,9 +364,12 @@ class Builder:
 
     def _real(self, op: str, value: Value, span: Span) -> None:
         if value.dtype.kind == "c":
-            self.scope.fail(
-                DTypeError, f"{op} of complex numbers has no meaning", "complex", span, help="real(...) or abs(...)"
-            )
+            self._fail_complex(op, span)
+
+    def _fail_complex(self, op: str, span: Span) -> NoReturn:
+        self.scope.fail(
+            DTypeError, f"{op} of complex numbers has no meaning", "complex", span, help="real(...) or abs(...)"
+        )
 
     # ---------------------------------------------------------------- calls
 
@@ -382,9 +390,7 @@ class Builder:
         args = [a for a in node.args if isinstance(a, EXPRESSIONS)]
         if len(args) != len(node.args):
             wrong = next(a for a in node.args if not isinstance(a, EXPRESSIONS))
-            self.scope.fail(
-                EinsumSyntaxError, f"{name} takes plain values", "call", wrong.span, help=f"{name}(x)"
-            )
+            self.scope.fail(EinsumSyntaxError, f"{name} takes plain values", "call", wrong.span, help=f"{name}(x)")
         dtype = parse_dtype(name)
         count = 1 if dtype is not None else FUNCTIONS[self.function(node.function)].arity
         if len(args) != count:
@@ -412,7 +418,9 @@ class Builder:
         hint = near(name.text, [*CALLABLE, *WHOLE_ONLY, "approx"]) or "functions: " + " ".join(CALLABLE)
         if name.text in REDUCTIONS or name.text == "softmax":
             hint = f"name the index: {name.text}[k](...)"
-        self.scope.fail(EinsumSyntaxError, f"there is no function '{name.text}'", "unknown-function", name.span, help=hint)
+        self.scope.fail(
+            EinsumSyntaxError, f"there is no function '{name.text}'", "unknown-function", name.span, help=hint
+        )
 
     def _approx(self, node: s.Call, env: Env) -> Value:
         function, approx, body = self.approximation(node)
@@ -430,11 +438,13 @@ class Builder:
         shaped = isinstance(first, s.Access) and first.slots is None and set(options) == {"degree", "range"}
         whole = isinstance(degree, s.Number) and type(degree.value) is int
         if not shaped or not whole or not isinstance(span, s.Interval) or node.body is None or len(node.args) != 3:
-            self.scope.fail(EinsumSyntaxError, "approx takes a function, a degree and a range", "approx", node.span, help=form)
+            sentence = "approx takes a function, a degree and a range"
+            self.scope.fail(EinsumSyntaxError, sentence, "approx", node.span, help=form)
         assert isinstance(first, s.Access) and isinstance(degree, s.Number) and isinstance(degree.value, int)
         name = self.function(first.name)
         if FUNCTIONS[name].arity != 1:
-            self.scope.fail(EinsumSyntaxError, f"{first.name.text} has no single argument", "approx", first.span, help=form)
+            sentence = f"{first.name.text} has no single argument"
+            self.scope.fail(EinsumSyntaxError, sentence, "approx", first.span, help=form)
         ends = []
         for end in (span.low, span.high):
             found = self.value(end, Env()).expr

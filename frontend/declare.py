@@ -1,7 +1,7 @@
 """What is said about a tensor before it is used: declarations in the text, keywords of `stein.compile`, or both.
 
-Here sizes written as text become `Size` values and structures are checked against the list of known ones. The two sources
-of one tensor are merged in `scope`.
+Here sizes written as text become `Size` values and structures are checked against the list of known ones. The two
+sources of one tensor are merged in `scope`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,23 @@ from .parser import parse_items, parse_size
 
 # Every structure of the language with its options; `block` may be one size or one per axis.
 STRUCTURES: dict[str, tuple[str, ...]] = dict.fromkeys(
-    "diag lower upper symmetric toeplitz hankel circulant permutation orthogonal hadamard vandermonde mask identity zeros "
-    "ones".split(),
+    [
+        "diag",
+        "lower",
+        "upper",
+        "symmetric",
+        "toeplitz",
+        "hankel",
+        "circulant",
+        "permutation",
+        "orthogonal",
+        "hadamard",
+        "vandermonde",
+        "mask",
+        "identity",
+        "zeros",
+        "ones",
+    ],
     (),
 ) | {"bsr": ("block", "pad"), "blockdiag": ("block",), "banded": ("lo", "hi"), "lowrank": ("r",), "monarch": ("b",)}
 SPECIAL = ("identity", "zeros", "ones")  # known without a value: no arguments
@@ -31,7 +46,7 @@ SPECIAL = ("identity", "zeros", "ones")  # known without a value: no arguments
 class Declaration:
     """What a keyword of `stein.compile` says about a tensor.
 
-    `shape` holds integers and size expressions (`"n"`, `"2*n-1"`) per axis, None where nothing is said; so does `dtype`.
+    `shape` holds integers and size expressions (`"n"`, `"2*n-1"`) per axis; None (as for `dtype`) says nothing.
 
     >>> Declaration(("n", 4), None).const
     False

@@ -1,8 +1,8 @@
 """Syntax tree -> typed, symbolic `ir.Program`: the last step of the front end.
 
 Declarations are merged first (`scope`), then each statement in order: whole-tensor statements become indexed ones
-(`whole`), indices get ranges (`ranges`), terms their own sums (`terms`), factors their types (`build`), and the left side
-its slots and shape (here). Sizes that are not known stay names; what they must satisfy goes along as constraints.
+(`whole`), indices get ranges (`ranges`), terms their own sums (`terms`), factors their types (`build`), and the left
+side its slots and shape (here). Sizes that are not known stay names; what they must satisfy goes along as constraints.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from ..ir.errors import NOWHERE, DTypeError, EinsumSyntaxError, ShapeError, Span
 from ..ir.expr import (
-    Constraint, Equation, Expr, Position, Program, Read, SizeValue, transform,
+    Constraint,
+    Equation,
+    Expr,
+    Position,
+    Program,
+    Read,
+    SizeValue,
+    transform,
 )  # fmt: skip
 from ..ir.index import Affine, Index
 from ..ir.semiring import PLUS_TIMES, SEMIRINGS, Semiring
@@ -116,7 +123,7 @@ class _Elaborator:
         name = assign.target
         tensor = self.scope.tensors.get(name.text)
         if assign.adds:
-            if tensor is None or tensor.result and tensor.assigned is None:
+            if tensor is None or (tensor.result and tensor.assigned is None):
                 self.scope.fail(
                     EinsumSyntaxError, f"{name.text} has no value to add to", "nothing-to-add-to", name.span,
                     help=f"declare the argument {name.text}, or use =",
@@ -186,9 +193,7 @@ class _Elaborator:
 
     # ---------------------------------------------------------------- the left side
 
-    def equation(
-        self, assign: s.Assign, frame: Frame, builder: Builder, semiring: Semiring, encrypted: bool
-    ) -> None:
+    def equation(self, assign: s.Assign, frame: Frame, builder: Builder, semiring: Semiring, encrypted: bool) -> None:
         """Make the equation of an indexed statement, and its target a tensor that later statements may read."""
         name, slots = assign.target, frame.expand(assign.slots or ())
         keep = self._left_indices(assign, frame, slots)
@@ -288,9 +293,7 @@ class _Elaborator:
         dtype = value.dtype
         declared = tensor.dtype
         if declared is None:
-            if assign.adds or not value.weak:
-                return self.scope.dtype(tensor) if assign.adds else dtype
-            return dtype
+            return self.scope.dtype(tensor) if assign.adds else dtype
         joint, _ = typer.joint([Value(_probe(declared)), value])
         if joint != declared and promote(joint, declared) != declared:
             self.scope.fail(
@@ -309,12 +312,16 @@ class _Elaborator:
             for tensor in self.scope.tensors.values():
                 tensor.used = True
             tuple(self.scope.inputs(self.order))  # a tensor without a shape is the better message
-            self.scope.fail(EinsumSyntaxError, "the program computes nothing", "empty-program", place, help="y[i] = x[i]")
+            self.scope.fail(
+                EinsumSyntaxError, "the program computes nothing", "empty-program", place, help="y[i] = x[i]"
+            )
         constraints = self.scope.sizes.finished()
         if self.returned is not None:
             outputs = tuple(dict.fromkeys(self.scope.tensors[n.text].current for n in self.returned.names))
         else:
-            assigned = sorted((t for t in results if t.name not in self.read), key=lambda t: (t.assigned or NOWHERE).start)
+            assigned = sorted(
+                (t for t in results if t.name not in self.read), key=lambda t: (t.assigned or NOWHERE).start
+            )
             outputs = tuple(t.current for t in assigned)
             if not outputs:
                 self.scope.fail(
@@ -324,12 +331,13 @@ class _Elaborator:
         order = list(dict.fromkeys(n for n in self.order if n in self.scope.tensors))
         inputs = tuple(self.scope.inputs(order))
         equations = tuple(self._resolved(e) for e in self.equations)
-        self._check_known(inputs, equations, tree)
+        self._check_known(equations)
         return Program(inputs, equations, outputs, constraints, tree.source)
 
-    def _check_known(self, inputs: tuple[object, ...], equations: tuple[Equation, ...], tree: s.Program) -> None:
-        fixed = {n for t in self.scope.tensors.values() if not t.result and not t.special for size in t.shape or ()
-                 for n in self.scope.sizes.resolve(size).names}  # fmt: skip
+    def _check_known(self, equations: tuple[Equation, ...]) -> None:
+        """Every size that is used can be told from the arguments."""
+        arguments = [t for t in self.scope.tensors.values() if not t.result and not t.special]
+        fixed = {n for t in arguments for size in t.shape or () for n in self.scope.sizes.resolve(size).names}
         for equation in equations:
             for size in (*equation.shape, *(i.extent for i in equation.indices)):
                 for name in sorted(size.names - fixed):
@@ -338,7 +346,6 @@ class _Elaborator:
                         ShapeError, f"size '{name}' is in the shape of no argument", "unknown-size",
                         place if place != NOWHERE else equation.span, help="declare an argument with that size",
                     )  # fmt: skip
-        assert inputs is not None and tree is not None
 
     def _resolved(self, equation: Equation) -> Equation:
         """The equation with replaced size names replaced."""

@@ -38,7 +38,9 @@ class Flow:
             return False
         match node:
             case s.Binary(operator=operator) if operator.text == "/" and below[1]:
-                self._fail("division by an encrypted value", operator.span, "multiply by approx of its inverse, or decrypt")
+                self._fail(
+                    "division by an encrypted value", operator.span, "multiply by approx of its inverse, or decrypt"
+                )
             case s.Binary(operator=operator) if operator.text in COMPARISONS:
                 self._fail("comparison of an encrypted value cannot be evaluated under CKKS", operator.span)
             case s.Binary(operator=operator, right=right) if operator.text == "^":
@@ -55,7 +57,7 @@ class Flow:
 
     def _check_call(self, name: str, span: Span, place: Span) -> None:
         function = FUNCTIONS.get(CALLABLE.get(name, ""))
-        if name in _POLYNOMIAL or parse_dtype(name) is not None or function is not None and function.additive:
+        if name in _POLYNOMIAL or parse_dtype(name) is not None or (function is not None and function.additive):
             return
         if function is None or function.arity != 1:
             self._fail(f"{name} of an encrypted value cannot be evaluated under CKKS", span)

@@ -1,8 +1,8 @@
 """Text of the named language -> `syntax.Program`.
 
-Lark parses by `einsum.lark` (LALR, contextual lexer); the tree is then turned into `syntax` nodes. Lark is imported, and its
-tables are built, on first use; parsed programs are cached by text. A tree is refused when it is nested too deep for the
-recursive passes behind, so that hostile input gets an error with a place and never a `RecursionError`.
+Lark parses by `einsum.lark` (LALR, contextual lexer); the tree is then turned into `syntax` nodes. Lark is imported,
+and its tables are built, on first use; parsed programs are cached by text. A tree is refused when it is nested too
+deep for the recursive passes behind, so that hostile input gets an error with a place and never a `RecursionError`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,26 @@ MAX_DEPTH = 150  # nested nodes; the terms of one sum and the factors of one pro
 MAX_DIGITS = 300
 _OPEN, _CLOSE = {"(": ")", "[": "]"}, {")": "(", "]": "["}
 _DANGLING = frozenset(
-    "PLUS MINUS MUL STAR POW CMP ASSIGN ACCUMULATE COMMA COLON MOD EQUAL FOR IN OVER __ANON_0 RETURN ARROW".split()
+    [
+        "PLUS",
+        "MINUS",
+        "MUL",
+        "STAR",
+        "POW",
+        "CMP",
+        "ASSIGN",
+        "ACCUMULATE",
+        "COMMA",
+        "COLON",
+        "MOD",
+        "EQUAL",
+        "FOR",
+        "IN",
+        "OVER",
+        "__ANON_0",
+        "RETURN",
+        "ARROW",
+    ]
 )
 
 
@@ -73,7 +92,7 @@ class Separators:
         for token in stream:
             depth += (token.type in ("LPAR", "LSQB")) - (token.type in ("RPAR", "RSQB"))
             if token.type == "_SEP" and (
-                last in ("", "_SEP") or str(token) == "\n" and (depth > 0 or last in _DANGLING)
+                last in ("", "_SEP") or (str(token) == "\n" and (depth > 0 or last in _DANGLING))
             ):
                 continue
             last = token.type
@@ -91,7 +110,7 @@ def lark_parser(start: str) -> Lark:
     from lark import Lark
 
     return Lark(
-        grammar(), parser="lalr", lexer="contextual", start=start, postlex=Separators(),  # type: ignore[arg-type]
+        grammar(), parser="lalr", lexer="contextual", start=start, postlex=Separators(),
         propagate_positions=True, maybe_placeholders=True,
     )  # fmt: skip
 
@@ -108,7 +127,8 @@ def _parse(source: Source, start: str) -> Tree[Token]:
 
 
 def _check_depth(tree: Tree[Token], source: Source) -> None:
-    level, depth = [tree], 0
+    level: list[Any] = [tree]
+    depth = 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
@@ -126,7 +146,8 @@ def _check_depth(tree: Tree[Token], source: Source) -> None:
 
 _SHOWN = {
     "NAME": "a name", "NUMBER": "a number", "LPAR": "'('", "RPAR": "')'", "LSQB": "'['", "RSQB": "']'", "COMMA": "','",
-    "COLON": "':'", "ASSIGN": "'='", "ACCUMULATE": "'+='", "_SEP": "the end of the line", "$END": "the end", "PLUS": "'+'",
+    "COLON": "':'", "ASSIGN": "'='", "ACCUMULATE": "'+='", "_SEP": "the end of the line", "$END": "the end",
+    "PLUS": "'+'",
     "MINUS": "'-'", "MUL": "'*'", "STAR": "'*'", "FOR": "'for'", "IN": "'in'", "OVER": "'over'", "__ANON_0": "'..'",
     "REDUCE": "a reduction", "ELLIPSIS": "'...'", "MOD": "'mod'", "RETURN": "'return'",
 }  # fmt: skip
@@ -138,7 +159,7 @@ def _explain(source: Source, error: UnexpectedInput) -> NoReturn:
 
     text = source.text
     if not isinstance(error, UnexpectedToken):
-        at = max(0, min(error.pos_in_stream or 0, len(text)))
+        at = max(0, min(int(error.pos_in_stream), len(text)))
         expected: set[str] = set(getattr(error, "allowed", None) or ())
         found = Span(at, at + 1)
     else:
@@ -189,7 +210,8 @@ def _bracket_help(text: str, opened: int, found: Span) -> str:
         return f"mod takes one name or a parenthesis: ({inside}) mod ..."
     if text[opened] == "[" and word in ("/", "^", "**"):
         return "a slot is a sum of indices times whole numbers or sizes"
-    return f"the '{text[opened]}' at {'%d:%d' % Source('', text).place(opened)} was opened here and is not closed"
+    line, column = Source("", text).place(opened)
+    return f"the '{text[opened]}' opened at {line}:{column} is not closed"
 
 
 def _span(tree: Tree[Token] | Token) -> Span:

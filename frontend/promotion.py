@@ -1,15 +1,16 @@
 """Element types of expressions under elaboration: weak numbers, promotion, folding of literals.
 
-A `Value` is an IR expression with one thing more: whether its type is weak. Literals are weak as in NumPy 2 (`x*2` keeps
-f32); a size or the value of an index is an exact whole number, weak towards floating types only (`i*x[i]` keeps f32, but
-counts as i64 beside integers, so that nothing is lost silently).
+A `Value` is an IR expression with one thing more: whether its type is weak. Literals are weak as in NumPy 2 (`x*2`
+keeps f32); a size or the value of an index is an exact whole number, weak towards floating types only (`i*x[i]` keeps
+f32, but counts as i64 beside integers, so that nothing is lost silently).
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,13 @@ from ..ir.functions import CAST, FUNCTIONS
 from ..ir.semiring import BOOLEAN, LOGSUMEXP, PLUS_TIMES, Scalar, Semiring
 from ..ir.types import BOOL, C128, F64, I64, DType, accumulation_type, promote, promote_weak
 
-_FOLDS = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg}
+_FOLDS: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "div": operator.truediv,
+    "neg": operator.neg,
+}
 _WEAK_TYPES = {"literal": I64, "exact": I64, "f": F64, "c": C128}
 COMPARISONS = {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 
@@ -164,7 +171,7 @@ def _fold(function: str, values: Sequence[Scalar]) -> Scalar | None:
 def contraction_types(
     dtypes: Sequence[DType], dtype: DType | None, semiring: Semiring, accumulate: DType | None
 ) -> tuple[DType, DType, Semiring]:
-    """Result type, accumulation type and semiring of a product of factors of `dtypes` (bool under + and * is or-and)."""
+    """Result type, accumulation type and semiring of a product of factors of `dtypes`; bool under + * is or-and."""
     result = dtype or (promote(*dtypes) if dtypes else F64)
     if semiring == BOOLEAN:
         return BOOL, BOOL, semiring

@@ -1,7 +1,8 @@
-"""Index ranges of one indexed statement: which names are indices, over what each runs, and that every read stays inside.
+"""Index ranges of one indexed statement: which names are indices, over what each runs, and that reads stay inside.
 
-The rules are those of language page 3.3 (3): `for`, bare slots, composites by division, then affine slots with one unknown
-in rounds, last one period of `mod n`. Sizes are symbolic: what cannot be decided for all sizes becomes a constraint.
+The rules are those of language page 3.3 (3): `for`, bare slots, composites by division, then affine slots with one
+unknown in rounds, last one period of `mod n`. Sizes are symbolic: what cannot be decided for all sizes becomes a
+constraint.
 """
 
 from __future__ import annotations
@@ -105,10 +106,10 @@ class Frame:
 
     def _count_dots(self, indexed: Sequence[tuple[s.Access, Tensor]]) -> None:
         for slots in (self.assign.slots or (), *(a.slots or () for a, _ in indexed)):
-            dots = [slot for slot in slots if isinstance(slot, s.Dots)]
-            if len(dots) > 1:
+            found = [slot for slot in slots if isinstance(slot, s.Dots)]
+            if len(found) > 1:
                 self.scope.fail(
-                    EinsumSyntaxError, "a second '...' in one access", "second-ellipsis", dots[1].span, dots[0].span,
+                    EinsumSyntaxError, "a second '...' in one access", "second-ellipsis", found[1].span, found[0].span,
                     help="'...' stands for the same axes at each place",
                 )  # fmt: skip
         used = False
@@ -178,9 +179,7 @@ class Frame:
             )  # fmt: skip
         return a * b.offset if a.terms else b * a.offset
 
-    def _affine_name(
-        self, tree: s.IndexName, name: str, indices: frozenset[str] | set[str], top: bool
-    ) -> Affine:
+    def _affine_name(self, tree: s.IndexName, name: str, indices: frozenset[str] | set[str], top: bool) -> Affine:
         known = name in self.scope.sizes.known
         if name in indices and known and not top:
             self.scope.fail(
@@ -201,7 +200,7 @@ class Frame:
     # ---------------------------------------------------------------- inference
 
     def infer(self) -> None:
-        """Give every index its range and check every access. Raises where a range is missing or a read leaves its tensor."""
+        """Give every index its range, check every access; raises if a range is missing or a read leaves its tensor."""
         self._for_ranges()
         self._bare_slots()
         while self._composites() or self._affine_round() or self._periods():
@@ -220,7 +219,9 @@ class Frame:
                 )  # fmt: skip
             low, high = self.size(r.low), self.size(r.high)
             if (low - high).at_least(1):
-                self.scope.fail(ShapeError, f"{low}..{high} runs backwards", "range", r.span, help="low..high, half open")
+                self.scope.fail(
+                    ShapeError, f"{low}..{high} runs backwards", "range", r.span, help="low..high, half open"
+                )
             self.ranges[r.index.text] = Bounds(low, high, r.span, "the range")
 
     def _slots(self) -> Iterator[tuple[Access, int, s.Slot, Size, Size]]:
@@ -325,7 +326,9 @@ class Frame:
     def require_range(self, name: str, span: Span) -> None:
         """Raise unless an index has a range."""
         if name not in self.ranges:
-            help = f"for {name} in 0..n" if name not in self.indices else f"for {name} in 0..n, or use it as a bare slot"
+            help = (
+                f"for {name} in 0..n" if name not in self.indices else f"for {name} in 0..n, or use it as a bare slot"
+            )
             hint = self._sizes_help() if name not in self.indices else ""
             self.scope.fail(
                 ShapeError, f"'{name}' has no range", "no-range", span, help=help + (f"; {hint}" if hint else "")

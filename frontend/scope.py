@@ -68,7 +68,11 @@ class Scope:
     def fail(self, kind: type[SteinError], sentence: str, code: str, *spans: Span | None, help: str = "") -> NoReturn:
         """Raise an error of this program."""
         raise kind(
-            sentence, code=code, source=self.source, spans=[p for p in spans if p is not None and p != NOWHERE], help=help
+            sentence,
+            code=code,
+            source=self.source,
+            spans=[p for p in spans if p is not None and p != NOWHERE],
+            help=help,
         )
 
     # ---------------------------------------------------------------- declarations
@@ -220,7 +224,7 @@ class Scope:
                 continue
             rank = len(tensor.shape)
             blocks = options.get("block", [])
-            if len(blocks) > 1 and len(blocks) != rank or rank < 1 or structure.name == "identity" and rank != 2:
+            if (len(blocks) > 1 and len(blocks) != rank) or rank < 1 or (structure.name == "identity" and rank != 2):
                 self.fail(
                     StructureError, f"{structure.name} does not fit {rank} axes", "structure", *spans, tensor.place
                 )
@@ -252,7 +256,7 @@ class Scope:
     def lookup(self, name: s.Name, rank: int | None = None) -> Tensor:
         """The tensor that an expression names; an undeclared one with `rank` slots becomes an argument."""
         tensor = self.tensors.get(name.text)
-        if tensor is not None and tensor.result and tensor.assigned is None or tensor is None and self._later(name):
+        if (tensor is not None and tensor.result and tensor.assigned is None) or (tensor is None and self._later(name)):
             self.fail(
                 EinsumSyntaxError, f"{name.text} is used before it is assigned", "used-before", name.span,
                 help="use follows assignment: move this statement down",

@@ -1,8 +1,9 @@
 """Sizes while a program is elaborated: which names are known, what equals what, and what must be left to the call.
 
-A name is *free* if the shapes of the arguments do not fix it by themselves: the axis `A.0` of a tensor whose shape nobody
-declared, or a size that only a result mentions. Free names are replaced by what they must equal; everything else that
-cannot be decided for all sizes becomes a `Constraint` of the program, checked by `ir.bind` when the shapes are known.
+A name is *free* if the shapes of the arguments do not fix it by themselves: the axis `A.0` of a tensor whose shape
+nobody declared, or a size that only a result mentions. Free names are replaced by what they must equal; everything
+else that cannot be decided for all sizes becomes a `Constraint` of the program, checked by `ir.bind` when the shapes
+are known.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Sizes:
         self.demand("==", left, right, issue)
 
     def _by_preference(self, left: Size, right: Size) -> list[tuple[Size, Size]]:
-        pairs = [(right, left), (left, right)]
+        pairs = [(left, right), (right, left)]  # the one that came later is replaced
         return sorted(pairs, key=lambda p: "." in (p[0].single or "."))  # names that only results mention go first
 
     def demand(self, relation: str, left: Size, right: Size, issue: Issue) -> None:
@@ -134,11 +135,11 @@ def fill(text: str, values: dict[str, Size]) -> str:
 
 
 def decide(relation: str, left: Size, right: Size) -> bool | None:
-    """Whether `left relation right` holds for all sizes; False if it fails for all sizes above 1, None if it depends."""
+    """Whether `left relation right` holds for all sizes; False if it fails for all above 1, None if it depends."""
     if relation == "divides":
         if left.constant is not None and right.constant is not None:
             return left.constant != 0 and right.constant % left.constant == 0
-        return True if left.constant == 1 or (right // left) * left == right and left.constant != 0 else None
+        return True if left.constant == 1 or ((right // left) * left == right and left.constant != 0) else None
     difference = left - right
     if relation == "==":
         if not difference.terms:

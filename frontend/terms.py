@@ -1,7 +1,7 @@
 """Expressions of an indexed statement as sums of products: the scope of the implicit sum.
 
-Parentheses and products are distributed; each additive term is then a list of factors that sums its own indices (language
-page 3.3, rules 1, 2 and 11). Nothing typed happens here: factors are pieces of the syntax tree.
+Parentheses and products are distributed; each additive term is then a list of factors that sums its own indices
+(language page 3.3, rules 1, 2 and 11). Nothing typed happens here: factors are pieces of the syntax tree.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class Distributor:
         if len(first) * len(second) > MAX_TERMS:
             self._too_many(node)
         return [
-            Term(a.factors + b.factors, a.explicit + b.explicit, a.negative != b.negative) for a in first for b in second
+            Term(a.factors + b.factors, a.explicit + b.explicit, a.negative != b.negative)
+            for a in first
+            for b in second
         ]
 
     def _bounded(self, terms: list[Term], node: s.Expr) -> list[Term]:

@@ -1,9 +1,9 @@
 """Statements that speak of whole tensors (`y = A' @ x + 2*b`, `kron(A, B) @ x`) become indexed ones.
 
-Every axis of a whole value is known by its parts: one size, or several where a Kronecker product composed it. An operation
-fixes which index names its axes carry; a tensor below is then accessed at those names, as one composite slot if there are
-several. Elaboration of the indexed statement does the rest, so that the planner sees plain einsums and never a stored
-Kronecker product.
+Every axis of a whole value is known by its parts: one size, or several where a Kronecker product composed it. An
+operation fixes which index names its axes carry; a tensor below is then accessed at those names, as one composite
+slot if there are several. Elaboration of the indexed statement does the rest, so that the planner sees plain einsums
+and never a stored Kronecker product.
 """
 
 from __future__ import annotations
@@ -124,14 +124,14 @@ class Indexer:
         if not tensor.shape:
             return Whole((), lambda _: node)
         axes = tuple((self.scope.sizes.resolve(n),) for n in tensor.shape)
-        return Whole(
-            axes, lambda names: s.Access(node.name, tuple(self.slot(n, node.span) for n in names), node.span)
-        )
+        return Whole(axes, lambda names: s.Access(node.name, tuple(self.slot(n, node.span) for n in names), node.span))
 
     def _matmul(self, operator: s.Name, a: Whole, b: Whole, span: Span) -> Whole:
         for side in (a, b):
             if side.rank not in (1, 2):
-                self._fail(f"@ takes vectors and matrices, this has {side.rank} axes", "matmul", operator.span, "write indices")
+                self._fail(
+                    f"@ takes vectors and matrices, this has {side.rank} axes", "matmul", operator.span, "write indices"
+                )
         help = "a transposed matrix is A'" if a.rank + b.rank > 2 else ""
         issue = Issue("size-mismatch", "inner sizes differ: {left} and {right}", (operator.span,), help)
         a, b, joint = self._joined(a, a.rank - 1, b, 0, issue, span)
@@ -149,7 +149,7 @@ class Indexer:
     def _joined(
         self, a: Whole, ka: int, b: Whole, kb: int, issue: Issue, span: Span
     ) -> tuple[Whole, Whole, tuple[Size, ...]]:
-        """Both values and the parts that axis ka of a and kb of b have in common; one is stored if they are split apart."""
+        """Both values and the common parts of axis ka of a and kb of b; b is stored if they are split differently."""
         resolve = self.scope.sizes.resolve
         self.scope.sizes.equate(a.shape[ka], b.shape[kb], issue)
         one, two = (tuple(resolve(n) for n in w.axes[k]) for w, k in ((a, ka), (b, kb)))
@@ -198,9 +198,7 @@ class Indexer:
         if parse_dtype(name) is None:
             self.builder.function(node.function)
         values = [self.value(a) for a in args]
-        return self._elementwise(
-            values, node.function.span, lambda e: s.Call(node.function, tuple(e), None, node.span)
-        )
+        return self._elementwise(values, node.function.span, lambda e: s.Call(node.function, tuple(e), None, node.span))
 
     def _kron(self, node: s.Call, args: list[s.Expr]) -> Whole:
         if len(args) < 2:
@@ -210,7 +208,10 @@ class Indexer:
             if value.rank != 2:
                 axes = f"{value.rank} ax{'is' if value.rank == 1 else 'es'}"
                 self._fail(
-                    f"operand {k + 1} has {axes}; kron takes matrices", "kron", arg.span, "write indices for other orders"
+                    f"operand {k + 1} has {axes}; kron takes matrices",
+                    "kron",
+                    arg.span,
+                    "write indices for other orders",
                 )
         splits = [(len(v.axes[0]), len(v.axes[1])) for v in values]
 
@@ -231,12 +232,19 @@ class Indexer:
         """Shapes of solve, inv, logdet and powm; then the news that no target has them yet."""
         count = 2 if name in ("solve", "powm") else 1
         if len(values) != count:
-            self._fail(f"{name} takes {count} argument{'s' * (count > 1)}", "arity", node.function.span, f"{name}(A{', b' * (count - 1)})")
+            self._fail(
+                f"{name} takes {count} argument{'s' * (count > 1)}",
+                "arity",
+                node.function.span,
+                f"{name}(A{', b' * (count - 1)})",
+            )
         first = values[0]
         if first.rank != 2:
             self._fail(f"{name} takes a matrix, this has {first.rank} axes", "algebra", node.args[0].span, "")
-        square = Issue("not-square", f"{name} takes a square matrix, this is {{left}} by {{right}}", (node.args[0].span,))
-        self.scope.sizes.equate(*first.shape, square)
+        square = Issue(
+            "not-square", f"{name} takes a square matrix, this is {{left}} by {{right}}", (node.args[0].span,)
+        )
+        self.scope.sizes.equate(first.shape[0], first.shape[1], square)
         if name == "solve":
             if values[1].rank not in (1, 2):
                 self._fail("solve takes a vector or a matrix on the right", "algebra", node.args[1].span, "")

@@ -1,7 +1,7 @@
 """Shapes of arguments -> sizes of a program: the step between a symbolic program and a call.
 
-A `Binder` is made once per program. It decides ahead in which order the size names are solved from which axes, so that a
-call only runs down a short list of steps. Messages are made on failure only.
+A `Binder` is made once per program. It decides ahead in which order the size names are solved from which axes, so that
+a call only runs down a short list of steps. Messages are made on failure only.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 def bind_sizes(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """The value of every size name of `program` for arguments of these shapes.
 
-    Raises `ShapeError` if a shape has the wrong number of axes, if the shapes contradict each other or a constraint, and
-    `DTypeError` if one is missing.
+    Raises `ShapeError` if a shape has the wrong number of axes, if the shapes contradict each other or a constraint,
+    and `DTypeError` if one is missing.
 
     >>> from .expr import Input
     >>> from .types import F32
@@ -46,8 +46,10 @@ class Binder:
         self._names: list[tuple[str, str, int]] = []  # size name, tensor, axis
         self._solved: list[tuple[Size, str, int]] = []
         self._checked: list[tuple[Size, str, int]] = []
-        waiting = [(s, i.name, a) for i in program.inputs for a, s in enumerate(i.shape)]
-        for size, tensor, axis in waiting:
+        axes = [(s, i.name, a) for i in program.inputs for a, s in enumerate(i.shape)]
+        for size, tensor, axis in sorted(
+            axes, key=lambda e: e[0].single != f"{e[1]}.{e[2]}"
+        ):  # `A.0` from its own axis
             name = size.single
             if name is not None and name not in known:
                 known.add(name)
@@ -122,9 +124,7 @@ class Binder:
         span = self._input(name).span
         return (span,) if span.end else ()
 
-    def _fail_axis(
-        self, size: Size, tensor: str, axis: int, shapes: Shapes, sizes: Mapping[str, int]
-    ) -> NoReturn:
+    def _fail_axis(self, size: Size, tensor: str, axis: int, shapes: Shapes, sizes: Mapping[str, int]) -> NoReturn:
         actual, text = shapes[tensor][axis], str(size)
         if not size.names <= sizes.keys():
             unknown = next(iter(size.names - sizes.keys()))

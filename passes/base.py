@@ -1,8 +1,8 @@
 """What a pass is, what steers it, and how passes are run.
 
-The lists themselves are in `pipeline`. Passes that do not look at sizes run once per
-expression; those of planning are steered by size hints and run once per bucket of sizes. Programs stay symbolic throughout: a
-plan made for one bucket is right, only maybe not the fastest, for every other.
+The lists themselves are in `pipeline`. Passes that do not look at sizes run once per expression; those of planning
+are steered by size hints and run once per bucket of sizes. Programs stay symbolic throughout: a plan made for one
+bucket is right, only maybe not the fastest, for every other.
 """
 
 from __future__ import annotations
@@ -33,6 +33,14 @@ class Context:
     strict: bool = False
     target: str = "cpu"
 
+    def __post_init__(self) -> None:
+        """NumPy's pair of a name and a bound, `("greedy", 1e6)`, is taken apart."""
+        given = self.optimize
+        pair = isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[0], str)
+        if isinstance(given, tuple | list) and pair and isinstance(given[1], int | float):
+            object.__setattr__(self, "optimize", given[0])
+            object.__setattr__(self, "memory_limit", int(given[1]))
+
     @property
     def free_order(self) -> bool:
         """Whether the compiler may choose the order of contraction."""
@@ -44,7 +52,7 @@ Run: TypeAlias = Callable[[Program, Context, Trace], Program]
 
 @dataclass(frozen=True)
 class Pass:
-    """One step: `run` maps a program that has the properties `needs` to an equal one that also has those of `ensures`."""
+    """One step: `run` maps a program with the properties `needs` to an equal one that also has those of `ensures`."""
 
     name: str
     run: Run

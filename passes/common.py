@@ -1,8 +1,8 @@
 """Common subexpressions and dead equations.
 
-`key` is a canonical text of an expression: bound indices renamed in a canonical order, factors of a product and arguments of
-commutative functions sorted. Equal keys mean equal values (rules R1 and R2); the converse fails only where a product has
-symmetries that the sorting does not see, which costs a shared intermediate, never a wrong one.
+`key` is a canonical text of an expression: bound indices renamed in a canonical order, factors of a product and
+arguments of commutative functions sorted. Equal keys mean equal values (rules R1 and R2); the converse fails only
+where a product has symmetries that the sorting does not see, which costs a shared intermediate, never a wrong one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from ..ir.expr import Const, Einsum, Equation, Expr, Map, Position, Program, Read, SizeValue, Softmax, free_indices, reads
-from ..ir.expr import transform
+from ..ir.expr import (
+    Const,
+    Einsum,
+    Equation,
+    Expr,
+    Map,
+    Position,
+    Program,
+    Read,
+    SizeValue,
+    Softmax,
+    free_indices,
+    reads,
+    transform,
+)
 from ..ir.functions import CAST, FUNCTIONS
 from ..ir.index import Affine
 from ..ir.rewrite import Trace
@@ -145,7 +158,9 @@ def _copy_of(source: Equation, target: Equation) -> Equation:
 
     axes = tuple(f"i{k}" for k in range(len(source.shape)))
     read = Read(source.name, tuple(Affine.of(a) for a in axes), source.dtype)
-    return definition(target.name, axes, read, dict(zip(axes, source.shape, strict=True)), target.dtype, target.semiring)
+    return definition(
+        target.name, axes, read, dict(zip(axes, source.shape, strict=True)), target.dtype, target.semiring
+    )
 
 
 def drop_dead(program: Program, context: Context, trace: Trace) -> Program:

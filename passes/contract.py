@@ -1,9 +1,9 @@
 """Contraction: a product of many factors becomes a tree of kernels.
 
-`contraction_tree` looks at index sets and extents only: sums of one factor first (R12), a path over the rest, constants
-among themselves where that makes each call cheaper, and then kernels that are cheaper together than apart are joined again: a
-kernel multiplies three or more factors at once where that costs at most 1.3 times the operations of the steps (cpu.md), because
-it saves the intermediate. `split` turns the tree into equations.
+`contraction_tree` looks at index sets and extents only: sums of one factor first (R12), a path over the rest,
+constants among themselves where that makes each call cheaper, and then kernels that are cheaper together than apart
+are joined again: a kernel multiplies three or more factors at once where that costs at most 1.3 times the operations
+of the steps (cpu.md), because it saves the intermediate. `split` turns the tree into equations.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def contraction_tree(network: Network, context: Context) -> Node:
         return _from_path(network, list(range(count)), explicit_path(context.optimize, count))
     # one kernel for everything, where it is no dearer than a bare pass over the points: nothing to be searched for
     single = kernel_flops(network.inputs, network.output, network.sizes)
-    if count <= 4 and single <= TINY or (count == 2 and not _alone(network)):
+    if (count <= 4 and single <= TINY) or (count == 2 and not _alone(network)):
         return whole
     best = _planned(network, context, None)
     if any(network.constant) and not all(network.constant):
@@ -188,7 +188,7 @@ def _joined(network: Network, node: Node) -> Node:
         joint = kernel_flops([network.set_of(p) for p in together], node.kept, network.sizes)
         apart = kernel_flops([network.set_of(p) for p in node.parts], node.kept, network.sizes)
         apart += kernel_flops([network.set_of(p) for p in part.parts], part.kept, network.sizes)
-        if joint <= TINY and len(together) <= 6 or (joint <= JOIN * apart and joint <= SMALL and len(together) <= 4):
+        if (joint <= TINY and len(together) <= 6) or (joint <= JOIN * apart and joint <= SMALL and len(together) <= 4):
             node.parts = together
     return node
 
@@ -196,8 +196,8 @@ def _joined(network: Network, node: Node) -> Node:
 def axes_of(kept: frozenset[str], factors: Sequence[Expr], output: Sequence[str]) -> tuple[str, ...]:
     """The order of an intermediate's axes.
 
-    Those with which the final result begins stand first, those with which it ends last, so that vectors run along one axis in
-    both; the others in order of appearance.
+    Those with which the final result begins stand first, those with which it ends last, so that vectors run along one
+    axis in both; the others in order of appearance.
 
     >>> axes_of(frozenset("bcd"), (), "ab")
     ('c', 'd', 'b')
@@ -219,8 +219,7 @@ def axes_of(kept: frozenset[str], factors: Sequence[Expr], output: Sequence[str]
 
 
 def kernel_of(einsum: Einsum, factors: Sequence[Expr], kept: frozenset[str]) -> Einsum:
-    """The Einsum of one kernel of the tree: of `einsum`'s semiring, and of its accumulation type, so that mixed types are
-    promoted before the first product."""
+    """One kernel of the tree, in the accumulation type: so mixed types are promoted before the first product."""
     used = {n for f in factors for n in free_indices(f)}
     bound = tuple(b for b in einsum.bound if b in used and b not in kept)
     return replace(einsum, bound=bound, factors=tuple(factors), dtype=einsum.accumulate)

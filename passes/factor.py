@@ -1,7 +1,8 @@
 """R11 backwards: a factor that two summands share is taken out, `A*x + B*x` to `(A+B)*x`, where that saves a product.
 
-Only summands that differ in one factor each, over the same indices, are joined: then one pass over the two smaller tensors
-replaces one whole contraction. What elaboration distributed (dense plus low rank) has no such pair and stays as it is.
+Only summands that differ in one factor each, over the same indices, are joined: then one pass over the two smaller
+tensors replaces one whole contraction. What elaboration distributed (dense plus low rank) has no such pair and stays
+as it is.
 """
 
 from __future__ import annotations

@@ -10,7 +10,20 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from ..ir.expr import Einsum, Equation, Expr, Map, Program, Read, children, free_indices, reads, transform, with_children
+from ..ir.expr import (
+    Einsum,
+    Equation,
+    Expr,
+    Map,
+    Program,
+    Read,
+    children,
+    free_indices,
+    reads,
+    transform,
+    with_children,
+)
+from ..ir.functions import CAST, FUNCTIONS
 from ..ir.rewrite import Trace
 from ..ir.size import Size
 from .base import Context
@@ -56,7 +69,7 @@ def repeated_work(expr: Expr, size: int, evaluations: int) -> bool:
     return weight(expr) * again > STORE * size + LAUNCH
 
 
-# --- materialise -----------------------------------------------------------------------------------------------------------
+# --- materialise ------------------------------------------------------------------------------------------------------
 
 
 def materialise(program: Program, context: Context, trace: Trace) -> Program:
@@ -123,7 +136,7 @@ def _materialised(
     return equation if expr is equation.expr else rebuilt(equation, expr, equation.extents)
 
 
-# --- fuse ------------------------------------------------------------------------------------------------------------------
+# --- fuse -------------------------------------------------------------------------------------------------------------
 
 
 def fuse(program: Program, context: Context, trace: Trace) -> Program:
@@ -139,7 +152,8 @@ def fuse(program: Program, context: Context, trace: Trace) -> Program:
         source = equations[position]
         target = _only_reader(source, equations, uses, program)
         if target is not None and not (source.name in early and equations[target].name not in early):
-            new = fused(source, equations[target], hints)
+            fuse_one = fused if is_plain(source) else through_view
+            new = fuse_one(source, equations[target], hints)
             if new is not None:
                 note(trace, "fuse " + source.name, equations[target].name, equations[target].expr, new.expr)
                 equations[target] = new
@@ -150,7 +164,7 @@ def fuse(program: Program, context: Context, trace: Trace) -> Program:
 
 
 def _only_reader(source: Equation, equations: list[Equation], uses: Counter[str], program: Program) -> int | None:
-    if uses[source.name] != 1 or source.name in program.outputs or not is_plain(source):
+    if uses[source.name] != 1 or source.name in program.outputs or source.update is not None:
         return None
     for k, e in enumerate(equations):
         if any(r.tensor == source.name for r in reads(e.expr)):
@@ -185,3 +199,37 @@ def fused(source: Equation, reader: Equation, hints: Hints) -> Equation | None:
     expr = transform(reader.expr, lambda e: body if e is read or e == read else e)
     return rebuilt(reader, expr, extents_of)
 
+
+def through_view(source: Equation, reader: Equation, hints: Hints) -> Equation | None:
+    """R19 for a source that leaves positions empty: f of it is f at what it writes, if f maps 0 to 0.
+
+    The source must write no position twice, and the reader be f of all of it, position by position.
+    """
+    (read,) = (r for r in reads(reader.expr) if r.tensor == source.name)
+    whole = [s.bare for s in read.slots]
+    fits = (
+        is_plain(reader)
+        and whole == [s.bare for s in reader.slots]
+        and None not in whole
+        and is_injective(source)
+        and not any(has_special_slots(r) for r in reads(source.expr))
+        and not source.semiring.zero_of(source.dtype)
+        and not reader.semiring.zero_of(reader.dtype)
+        and source.shape == reader.shape
+    )
+    if not fits or not _keeps_zero(reader.expr):
+        return None
+    body = cast(source.expr, source.dtype)
+    if isinstance(body, Einsum) and not body.bound:
+        body = as_map(body)
+    expr = transform(reader.expr, lambda e: body if e is read or e == read else e)
+    return rebuilt(
+        replace(source, name=reader.name, dtype=reader.dtype, semiring=reader.semiring), expr, source.extents
+    )
+
+
+def _keeps_zero(expr: Expr) -> bool:
+    """Whether an expression is a chain of functions of one argument, down to a read, that map 0 to 0."""
+    if isinstance(expr, Map) and len(expr.args) == 1:
+        return (expr.function == CAST or FUNCTIONS[expr.function].zero_preserving) and _keeps_zero(expr.args[0])
+    return isinstance(expr, Read)

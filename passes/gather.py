@@ -1,8 +1,9 @@
 """Gathers: reads that need a pad or a modulus become copies, so that every other read is plain affine and in range.
 
-`x[p+u-1]` with pad 0 becomes `x.copy[e] = x[e-1]`, e over the whole span of the slot, and the read `x.copy[p+u]`; a circulant
-`c[(i-j) mod n]` the copy `c.copy[e] = c[(e-n+1) mod n]`. Outputs are turned round in the same way: a modulus on the left
-becomes a fold of a longer result, and a result that several points meet at becomes a gather where that is exact.
+`x[p+u-1]` with pad 0 becomes `x.copy[e] = x[e-1]`, e over the whole span of the slot, and the read `x.copy[p+u]`; a
+circulant `c[(i-j) mod n]` the copy `c.copy[e] = c[(e-n+1) mod n]`. Outputs are turned round in the same way: a
+modulus on the left becomes a fold of a longer result, and a result that several points meet at becomes a gather where
+that is exact.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from .tools import (
     is_plain,
     note,
     points,
-    read_of,
     rebuilt,
 )
 
@@ -37,7 +37,7 @@ def gather(program: Program, context: Context, trace: Trace) -> Program:
     if not any(_special(e) for e in program.equations):
         return program
     names, hints = Names(program), hints_of(context)
-    shapes = {t.name: t.shape for t in (*program.inputs, *program.equations)}
+    shapes = {name: tensor.shape for name, tensor in program.tensors.items()}
     out: list[Equation] = []
     for equation in program.equations:
         for part in _without_modular_output(equation, names, shapes):
@@ -56,7 +56,7 @@ def _special(equation: Equation) -> bool:
     return any(s.bare is None and s.terms for s in equation.slots)
 
 
-# --- reads -----------------------------------------------------------------------------------------------------------------
+# --- reads ------------------------------------------------------------------------------------------------------------
 
 
 def _without_special_reads(equation: Equation, names: Names, hints: Hints) -> list[Equation]:
@@ -81,8 +81,9 @@ def _without_special_reads(equation: Equation, names: Names, hints: Hints) -> li
 def copy_of(read: Read, equation: Equation, hints: Hints, names: Names) -> tuple[Equation, Read]:
     """The copy equation that serves `read`, and the plain read of it.
 
-    A slot of several indices gets one axis over its span (high - low + 1 positions), a slot of one index that index. Where
-    spans are longer than the ranges of all the indices (`x[i+j-k]` under a delta) the copy is indexed by these instead.
+    A slot of several indices gets one axis over its span (high - low + 1 positions), a slot of one index that index.
+    Where spans are longer than the ranges of all the indices (`x[i+j-k]` under a delta) the copy is indexed by these
+    instead.
     """
     sizes, extents = equation.extents, hints.extents(equation)
     several = [k for k, s in enumerate(read.slots) if len(s.indices) > 1]
@@ -121,12 +122,10 @@ def _absolute(coefficient: Size, hints: Hints) -> int:
     return hints.of(coefficient if coefficient.terms[-1][1] > 0 else -coefficient)
 
 
-# --- outputs ---------------------------------------------------------------------------------------------------------------
+# --- outputs ----------------------------------------------------------------------------------------------------------
 
 
-def _without_modular_output(
-    equation: Equation, names: Names, shapes: dict[str, tuple[Size, ...]]
-) -> list[Equation]:
+def _without_modular_output(equation: Equation, names: Names, shapes: dict[str, tuple[Size, ...]]) -> list[Equation]:
     """`y[s mod n] = e` as `t[s - low] = e` and `y[p]` the sum over all w of `t[p - low + w*n]`, 0 outside."""
     if all(s.modulus is None for s in equation.slots):
         return [equation]
@@ -170,8 +169,8 @@ def _without_modular_output(
 def _as_gather(equation: Equation, hints: Hints, shapes: dict[str, tuple[Size, ...]]) -> Equation | None:
     """`y[i+j] = a[i]*b[j]` as `y[p] = sum[j] a[p-j]*b[j]` with a 0 outside, where that is exact and not more work.
 
-    Only where 0 annihilates exactly (integers and bool): in floating point the zeros would meet NaN and inf of the other
-    factors, which the sum as it was written never adds to that position. There the backend scatters.
+    Only where 0 annihilates exactly (integers and bool): in floating point the zeros would meet NaN and inf of the
+    other factors, which the sum as it was written never adds to that position. There the backend scatters.
     """
     expr = equation.expr
     if not isinstance(expr, Einsum) or expr.accumulate.kind not in "biu" or expr.semiring != equation.semiring:

@@ -1,8 +1,8 @@
 """Normal form: views and single-use products dissolve into their readers, and the rules of `rules` run to a fixpoint.
 
 After it, a chain of named intermediates that is one product is one Einsum, whose order of contraction is free again
-(`t = R*x; y = L*t` is the network L*R*x). Intermediates that are outputs, are used several times, or stand in something that
-is not multilinear stay. Sizes stay symbols; nothing here looks at hints.
+(`t = R*x; y = L*t` is the network L*R*x). Intermediates that are outputs, are used several times, or stand in
+something that is not multilinear stay. Sizes stay symbols; nothing here looks at hints.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def normalise(program: Program, context: Context, trace: Trace) -> Program:
             return program
 
 
-# --- R15, R16: indices of the whole equation -------------------------------------------------------------------------------
+# --- R15, R16: indices of the whole equation --------------------------------------------------------------------------
 
 
 def simplify_indices(program: Program, context: Context, trace: Trace) -> Program:
@@ -88,7 +88,8 @@ def _uses(read: Read, names: list[str]) -> bool:
 
 
 def merge_composite(equation: Equation) -> Equation:
-    """R16: two indices that occur only together, as i*n + k with n the extent of k, are one index of the product length.
+    """R16: two indices that occur only together, as i*n + k with n the extent of k, are one index of the product
+    length.
 
     Both must be free, or bound by one Einsum. `y[(i k)] = x[(i k)]` becomes `y[m] = x[m]`.
     """
@@ -144,14 +145,14 @@ def _merged(equation: Equation, first: str, second: str) -> Equation:
     return rebuilt(replace(equation, indices=indices), transform(equation.expr, drop), extents, slots)
 
 
-# --- inlining --------------------------------------------------------------------------------------------------------------
+# --- inlining ---------------------------------------------------------------------------------------------------------
 
 
 def inline(program: Program, context: Context, trace: Trace) -> Program:
     """Views go into all their readers; a product that is used once, as a factor of a product, dissolves there (R5).
 
-    A product that is written on a diagonal or at other affine slots (`D[i,i] = v[i]`) dissolves as its definition says, by
-    deltas, where R6 then removes every one of them.
+    A product that is written on a diagonal or at other affine slots (`D[i,i] = v[i]`) dissolves as its definition
+    says, by deltas, where R6 then removes every one of them.
     """
     while len(program.equations) > 1:
         new = _inlined_once(program, context, trace)
@@ -230,7 +231,11 @@ def _product_into(program: Program, source: Equation, reader: Equation) -> Equat
 def _dissolved(program: Program, source: Equation, reader: Equation, outer: Einsum, place: int) -> Equation | None:
     inner, factor = source.expr, outer.factors[place]
     assert isinstance(factor, Read)
-    if factor.pad is not None or any(s.modulus is not None for s in (*factor.slots, *source.slots)) or not outer.semiring.mul:
+    if (
+        factor.pad is not None
+        or any(s.modulus is not None for s in (*factor.slots, *source.slots))
+        or not outer.semiring.mul
+    ):
         return None
     if isinstance(inner, Read):
         inner = Einsum((), (inner,), source.dtype, outer.accumulate, outer.semiring)
@@ -261,7 +266,7 @@ def _dissolved(program: Program, source: Equation, reader: Equation, outer: Eins
 
 
 def _same_arithmetic(inner: Einsum, source: Equation, outer: Einsum) -> bool:
-    """Whether the product of `source` may be multiplied out in `outer`: one semiring and type, zeros where it writes none."""
+    """Whether the product of `source` may be multiplied out in `outer`: one semiring, one type."""
     if inner.semiring != outer.semiring or (not is_plain(source) and source.semiring != outer.semiring):
         return False
     if inner.dtype == BOOL and outer.accumulate != BOOL:

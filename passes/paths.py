@@ -1,8 +1,8 @@
 """Contraction paths: which operands of a product meet first.
 
-The search itself is opt_einsum's (or cotengra's, or any object with their calling convention), imported when a product of
-four or more operands is planned; three are tried out here. A path is a tuple of steps; a step names positions in the list of
-operands left, whose result goes to the end of that list.
+The search itself is opt_einsum's (or cotengra's, or any object with their calling convention), imported when a
+product of four or more operands is planned; three are tried out here. A path is a tuple of steps; a step names
+positions in the list of operands left, whose result goes to the end of that list.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def explicit_path(given: object, count: int) -> Path:
     """
     if not isinstance(given, Iterable):
         raise EinsumSyntaxError(
-            f"optimize={given!r} is no path", code="path", help="a list of tuples of positions, such as [(0, 1), (0, 1)]"
+            f"optimize={given!r} is no path",
+            code="path",
+            help="a list of tuples of positions, such as [(0, 1), (0, 1)]",
         )
     steps = [s for s in given if not (isinstance(s, str) and s == "einsum_path")]
     left = count
@@ -131,8 +133,12 @@ def explicit_path(given: object, count: int) -> Path:
         chosen = tuple(int(k) for k in step)
         wrong = [k for k in chosen if not 0 <= k < left]
         if wrong or not chosen or len(set(chosen)) != len(chosen):
-            what = f"names operand {wrong[0]}, but only 0 to {left - 1} are left" if wrong else "repeats or lacks operands"
-            raise PathError(f"step {number} of the path, {chosen}, {what}", code="path", help="later results go to the end")
+            what = (
+                f"names operand {wrong[0]}, but only 0 to {left - 1} are left" if wrong else "repeats or lacks operands"
+            )
+            raise PathError(
+                f"step {number} of the path, {chosen}, {what}", code="path", help="later results go to the end"
+            )
         left -= len(chosen) - 1
         path.append(chosen)
     if left > 1:

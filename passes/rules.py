@@ -1,8 +1,9 @@
 """The rewrite rules on one Einsum or Map node: small pure functions with the numbers of language.md, section 1.
 
-A rule takes a node whose children are already simplified and the `Scope` of its equation, and returns an equal node or None.
-`NORMAL_RULES` is what `normalise` applies to a fixpoint; the other functions here are rules that a plan or a proof uses in one
-chosen place. Floating point is no semiring: rules that change rounding are left out of `EXACT_RULES`, the table of strict mode.
+A rule takes a node whose children are already simplified and the `Scope` of its equation, and returns an equal node
+or None. `NORMAL_RULES` is what `normalise` applies to a fixpoint; the other functions here are rules that a plan or a
+proof uses in one chosen place. Floating point is no semiring: rules that change rounding are left out of
+`EXACT_RULES`, the table of strict mode.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ def may_divide(semiring: Semiring) -> bool:
     return semiring.field
 
 
-# --- R4, R5: nesting ------------------------------------------------------------------------------------------------------
+# --- R4, R5: nesting --------------------------------------------------------------------------------------------------
 
 
 def nest(einsum: Einsum, chosen: Iterable[int], keep: Iterable[str] = ()) -> Einsum:
     """R4: the factors at positions `chosen` become an inner Einsum, which sums what nothing else uses.
 
-    Indices in `keep`, those free in the whole and those of other factors stay free in the inner Einsum, which carries the
-    accumulation type, so that mixed types are promoted before the first product.
+    Indices in `keep`, those free in the whole and those of other factors stay free in the inner Einsum, which carries
+    the accumulation type, so that mixed types are promoted before the first product.
     """
     inside = sorted(set(chosen))
     outside = [f for k, f in enumerate(einsum.factors) if k not in inside]
@@ -54,14 +55,13 @@ def nest(einsum: Einsum, chosen: Iterable[int], keep: Iterable[str] = ()) -> Ein
 
 
 def mergeable(inner: Einsum, outer: Einsum) -> bool:
-    """Whether an inner Einsum may dissolve in the outer: one semiring, one accumulation type, nothing lost between them.
+    """Whether an inner Einsum may dissolve in the outer: one semiring, one accumulation type, nothing lost between
+    them.
 
     An inexact inner type narrower than its accumulation type (f16 in f32) is passed over: that only saves a rounding.
     """
     same = inner.semiring == outer.semiring and inner.accumulate == outer.accumulate
-    kept = inner.dtype == inner.accumulate or (
-        inner.dtype.kind == inner.accumulate.kind and inner.dtype.kind in "fc"
-    )
+    kept = inner.dtype == inner.accumulate or (inner.dtype.kind == inner.accumulate.kind and inner.dtype.kind in "fc")
     return same and kept and (inner.semiring.mul != "" or len(outer.factors) == 1)
 
 
@@ -69,7 +69,8 @@ def denest(expr: Expr, scope: Scope) -> Expr | None:
     """R5: factors that are Einsums of the same semiring dissolve (their bound names already differ from all others)."""
     if not isinstance(expr, Einsum) or not any(isinstance(f, Einsum) and mergeable(f, expr) for f in expr.factors):
         return None
-    bound, factors = list(expr.bound), []
+    bound: list[str] = list(expr.bound)
+    factors: list[Expr] = []
     for f in expr.factors:
         if isinstance(f, Einsum) and mergeable(f, expr):
             bound.extend(f.bound)
@@ -79,7 +80,7 @@ def denest(expr: Expr, scope: Scope) -> Expr | None:
     return replace(expr, bound=tuple(bound), factors=tuple(factors))
 
 
-# --- R6, R7: deltas -------------------------------------------------------------------------------------------------------
+# --- R6, R7: deltas ---------------------------------------------------------------------------------------------------
 
 
 def delta_of(factor: Expr) -> Affine | None:
@@ -120,7 +121,10 @@ def substitute_delta(expr: Expr, scope: Scope) -> Expr | None:
 def _padded(factors: tuple[Expr, ...], name: str, expr: Einsum, scope: Scope) -> tuple[Expr, ...] | None:
     """The factors with 0 outside of the range of index `name`; None where that is not the same."""
     zero = expr.semiring.zero_of(expr.accumulate)
-    exact = expr.accumulate.kind in "fc" or expr.semiring.mul in ("mul", "logical_and")  # 0 annihilates: no wrapped -inf
+    exact = expr.accumulate.kind in "fc" or expr.semiring.mul in (
+        "mul",
+        "logical_and",
+    )  # 0 annihilates: no wrapped -inf
     if not exact or isinstance(zero, complex):
         return None
     out: list[Expr] = []
@@ -143,7 +147,9 @@ def _padded(factors: tuple[Expr, ...], name: str, expr: Einsum, scope: Scope) ->
 
 def spread_repeats(expr: Einsum, scope: Scope) -> Einsum:
     """R7: every repeated index inside a read becomes a fresh one and a delta (the inverse of R6)."""
-    bound, factors, deltas = list(expr.bound), [], []
+    bound: list[str] = list(expr.bound)
+    factors: list[Expr] = []
+    deltas: list[Expr] = []
     for factor in expr.factors:
         if not isinstance(factor, Read):
             factors.append(factor)
@@ -163,7 +169,7 @@ def spread_repeats(expr: Einsum, scope: Scope) -> Einsum:
     return replace(expr, bound=tuple(bound), factors=(*factors, *deltas))
 
 
-# --- R8, R9, R22: ones, zeros, duplicates ---------------------------------------------------------------------------------
+# --- R8, R9, R22: ones, zeros, duplicates -----------------------------------------------------------------------------
 
 
 def drop_ones(expr: Expr, scope: Scope) -> Expr | None:
@@ -186,8 +192,8 @@ def _is_one(factor: Expr, expr: Einsum) -> bool:
 def sum_of_nothing(expr: Expr, scope: Scope) -> Expr | None:
     """R8: a summed index that no factor uses.
 
-    In + and x its sum is a multiplication by the extent; in an idempotent semiring it goes, if its range is known not to
-    be empty (an empty sum is 0). In any other semiring (logsumexp, a bare product) it stays.
+    In + and x its sum is a multiplication by the extent; in an idempotent semiring it goes, if its range is known not
+    to be empty (an empty sum is 0). In any other semiring (logsumexp, a bare product) it stays.
     """
     if not isinstance(expr, Einsum):
         return None
@@ -207,7 +213,11 @@ def sum_of_nothing(expr: Expr, scope: Scope) -> Expr | None:
 
 def zero_factor(expr: Expr, scope: Scope) -> Expr | None:
     """R9: a product with the constant 0 is 0, in exact arithmetic only: in floating point 0*NaN and 0*inf are NaN."""
-    if not isinstance(expr, Einsum) or expr.accumulate.kind not in "biu" or expr.semiring.mul not in ("mul", "logical_and"):
+    if (
+        not isinstance(expr, Einsum)
+        or expr.accumulate.kind not in "biu"
+        or expr.semiring.mul not in ("mul", "logical_and")
+    ):
         return None
     zero = expr.semiring.zero_of(expr.accumulate)
     if any(isinstance(f, Const) and f.dtype.kind in "biu" and not f.value for f in expr.factors):
@@ -243,7 +253,7 @@ def _terms(expr: Expr, function: str) -> list[Expr]:
     return [expr]
 
 
-# --- pads and moduli that do nothing --------------------------------------------------------------------------------------
+# --- pads and moduli that do nothing ----------------------------------------------------------------------------------
 
 
 def plain_slots(expr: Expr, scope: Scope) -> Expr | None:
@@ -265,7 +275,7 @@ def _without_modulus(slot: Affine, scope: Scope) -> Affine:
     return plain if within(plain, slot.modulus, scope.extents) else slot
 
 
-# --- R11, R12, R14: chosen by a plan --------------------------------------------------------------------------------------
+# --- R11, R12, R14: chosen by a plan ----------------------------------------------------------------------------------
 
 
 def distribute(einsum: Einsum, position: int) -> Expr | None:
@@ -290,7 +300,7 @@ def split_single(einsum: Einsum, scope: Scope) -> Einsum:
         others = {n for k, f in enumerate(einsum.factors) if k != position for n in free_indices(f)}
         own = [b for b in free_indices(factor) if b in einsum.bound and b not in others]
         if own and len(einsum.factors) > 1:
-            return split_single(nest(einsum, [position], _outer(einsum)), scope)
+            return split_single(nest(einsum, [position], free_indices(einsum)), scope)
     return einsum
 
 
@@ -335,11 +345,7 @@ def components(sets: list[set[str]]) -> list[list[int]]:
     return sorted(sorted(g[1]) for g in groups)
 
 
-def _outer(einsum: Einsum) -> set[str]:
-    return {n for n in free_indices(einsum)}
-
-
-# --- R19, R20 -------------------------------------------------------------------------------------------------------------
+# --- R19, R20 ---------------------------------------------------------------------------------------------------------
 
 
 def structure_tensor(einsum: Einsum, position: int, scope: Scope) -> Einsum:

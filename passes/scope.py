@@ -11,8 +11,8 @@ from ..ir.size import Size
 def within(affine: Affine, extent: Size, extents: Mapping[str, Size]) -> bool:
     """Whether 0 <= affine < extent provably holds for every value of its indices, also where `extent` could be 0.
 
-    A size is taken to be at least 1 only if an index of the expression has it in its range: where that is 0, there is no
-    value and nothing to prove.
+    A size is taken to be at least 1 only if an index of the expression has it in its range: where that is 0, there is
+    no value and nothing to prove.
 
     >>> n = Size.name("n")
     >>> within(Affine.of("i"), n, {"i": n}), within(Affine.of("i") + 1, n, {"i": n}), within(Affine.constant(0), n, {})

@@ -1,8 +1,8 @@
 """Softmax as equations: the first pass, after which a program holds only reads, maps and einsums.
 
-softmax[k](e) becomes four equations: the body e (unless it is one read), its maximum, the exponentials of the difference,
-and their sum; what stands in its place is the quotient. The body and the exponentials are tensors of their own, so each is
-computed once. Fusing them into one streaming pass is left to later work.
+softmax[k](e) becomes four equations: the body e (unless it is one read), its maximum, the exponentials of the
+difference, and their sum; what stands in its place is the quotient. The body and the exponentials are tensors of
+their own, so each is computed once. Fusing them into one streaming pass is left to later work.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from .tools import Names, cast, definition, has_special_slots, note, read_of, re
 
 
 def expand_softmax(program: Program, context: Context, trace: Trace) -> Program:
-    """Every Softmax node replaced by max, exp, sum and a division; intermediates are named `y.softmax.max` and so on."""
+    """Every Softmax node replaced by max, exp, sum and a division; intermediates are `y.softmax.max` and so on."""
     if not any(isinstance(n, Softmax) for e in program.equations for n in walk(e.expr)):
         return program
     names = Names(program)
     equations: list[Equation] = []
     for equation in program.equations:
-        expr = transform(equation.expr, lambda e, q=equation: _expand(e, q, names, equations, trace))  # type: ignore[misc]
+
+        def rule(e: Expr, equation: Equation = equation) -> Expr:
+            return _expand(e, equation, names, equations, trace)
+
+        expr = transform(equation.expr, rule)
         equations.append(equation if expr is equation.expr else rebuilt(equation, expr, equation.extents))
     return replace(program, equations=tuple(equations))
 

@@ -1,8 +1,8 @@
 """Order and split: every equation becomes kernels of one Einsum each, with what is elementwise around it.
 
-Per equation: what stands inside a factor and holds an Einsum becomes an equation of its own; every Einsum is contracted by
-its tree, all kernels but the last becoming equations `y.1`, `y.2`; of several Einsums in one expression (`A*x + x*B`) the
-dearest stays and takes the others into its epilogue, as reads. Scalars move out of sums (R10).
+Per equation: what stands inside a factor and holds an Einsum becomes an equation of its own; every Einsum is
+contracted by its tree, all kernels but the last becoming equations `y.1`, `y.2`; of several Einsums in one expression
+(`A*x + x*B`) the dearest stays and takes the others into its epilogue, as reads. Scalars move out of sums (R10).
 """
 
 from __future__ import annotations
@@ -93,10 +93,14 @@ class _Splitter:
         return final if is_injective(final) else self.scattered(final)
 
     def flat(self, expr: Expr, equation: Equation) -> Expr:
-        """`expr` with no Einsum inside a factor: the largest part that depends on no more than its Einsums do moves out."""
+        """`expr` with no Einsum inside a factor: the part around it that has no further index moves out with it."""
         if isinstance(expr, Einsum):
             factors = tuple(self.outside(f, equation) if holds_einsum(f) else f for f in expr.factors)
-            return expr if all(a is b for a, b in zip(factors, expr.factors, strict=True)) else replace(expr, factors=factors)
+            return (
+                expr
+                if all(a is b for a, b in zip(factors, expr.factors, strict=True))
+                else replace(expr, factors=factors)
+            )
         below = children(expr)
         new = tuple(self.flat(c, equation) for c in below)
         return expr if all(a is b for a, b in zip(below, new, strict=True)) else with_children(expr, new)
@@ -174,11 +178,15 @@ class _Splitter:
         return with_children(expr, tuple(self.outside(c, equation, main) for c in children(expr)))
 
     def scattered(self, equation: Equation) -> Equation:
-        """An output that several points may meet at: a pure sum in its own semiring, or elementwise; else by way of a copy."""
+        """An output that several points may meet at: a pure sum, or elementwise; all else goes by a copy."""
         expr = equation.expr
         if not holds_einsum(expr):
             return equation
-        if isinstance(expr, Einsum) and expr.semiring == equation.semiring and expr.dtype == expr.accumulate == equation.dtype:
+        if (
+            isinstance(expr, Einsum)
+            and expr.semiring == equation.semiring
+            and expr.dtype == expr.accumulate == equation.dtype
+        ):
             return equation
         axes = equation.free
         new = definition(
@@ -225,4 +233,3 @@ def _without_scalars(einsum: Einsum) -> tuple[Einsum, list[Expr]]:
     if not scalars or not rest:
         return einsum, []
     return replace(einsum, factors=rest), scalars
-

@@ -1,7 +1,8 @@
-"""Small helpers that every pass uses: fresh names, extents under size hints, rebuilding an equation, points and weights.
+"""Small helpers that every pass uses: fresh names, extents under size hints, rebuilding an equation, points and
+weights.
 
-Passes keep programs symbolic; a hint only steers a choice. `Hints` therefore answers for every size name, with a middling
-extent where the caller gave none.
+Passes keep programs symbolic; a hint only steers a choice. `Hints` therefore answers for every size name, with a
+middling extent where the caller gave none.
 """
 
 from __future__ import annotations
@@ -10,7 +11,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..ir.expr import Const, Einsum, Equation, Expr, Map, Position, Program, Read, SizeValue, Softmax, children, substitute, walk
+from ..ir.expr import (
+    Const,
+    Einsum,
+    Equation,
+    Expr,
+    Map,
+    Position,
+    Program,
+    Read,
+    SizeValue,
+    Softmax,
+    children,
+    substitute,
+    walk,
+)
 from ..ir.functions import CAST
 from ..ir.index import Affine, Index
 from ..ir.semiring import Semiring
@@ -53,7 +68,7 @@ class Names:
     """The tensor names of a program, and fresh ones: `y.1`, `y.2`, or `x.copy` and then `x.copy.1`."""
 
     def __init__(self, program: Program) -> None:
-        self.taken = {t.name for t in (*program.inputs, *program.equations)}
+        self.taken = {i.name for i in program.inputs} | {e.name for e in program.equations}
 
     def numbered(self, base: str) -> str:
         """`base.1`, or the first free number."""
@@ -107,7 +122,9 @@ def all_indices(expr: Expr) -> set[str]:
     return found
 
 
-def rebuilt(equation: Equation, expr: Expr, extents: Mapping[str, Size], slots: tuple[Affine, ...] | None = None) -> Equation:
+def rebuilt(
+    equation: Equation, expr: Expr, extents: Mapping[str, Size], slots: tuple[Affine, ...] | None = None
+) -> Equation:
     """The equation with another right side; `indices` lists again exactly what occurs, the old ones first."""
     slots = equation.slots if slots is None else slots
     used = {n for s in slots for n in s.indices} | all_indices(expr)
@@ -139,7 +156,7 @@ def read_of(equation: Equation) -> Read:
 
 
 def is_plain(equation: Equation) -> bool:
-    """Whether every position is written exactly once, by an index of its own on each axis, and nothing is added to it."""
+    """Whether every position is written exactly once, by an index of its own on each axis, and not updated."""
     if equation.update is not None:
         return False
     seen: set[str] = set()
@@ -158,8 +175,8 @@ def is_plain(equation: Equation) -> bool:
 def is_injective(equation: Equation) -> bool:
     """Whether no two points of the free indices provably meet at one position of the output.
 
-    An index that stands alone in a slot is known from it; then slots are read as mixed-radix numbers: `i*m + k` with k < m
-    tells both. What cannot be decided counts as a collision.
+    An index that stands alone in a slot is known from it; then slots are read as mixed-radix numbers: `i*m + k` with
+    k < m tells both. What cannot be decided counts as a collision.
     """
     known: set[str] = set()
     slots = [s for s in equation.slots if s.modulus is None]
@@ -180,7 +197,7 @@ def is_injective(equation: Equation) -> bool:
 
 
 def _decodable(terms: list[tuple[str, Size]], extents: Mapping[str, Size]) -> bool:
-    """Whether the sum of coefficient x index tells every index: some order in which each coefficient exceeds the reach below."""
+    """Whether the sum tells every index: in some order each coefficient exceeds the reach of those below."""
     left = list(terms)
     reach = Size.of(0)
     while left:
@@ -196,7 +213,7 @@ def _decodable(terms: list[tuple[str, Size]], extents: Mapping[str, Size]) -> bo
 
 
 def is_copy(equation: Equation) -> bool:
-    """Whether the right side is one read and nothing else: what alone may have a pad or a modulus in a planned program."""
+    """Whether the right side is one read and nothing else: it alone may have a pad or a modulus when planned."""
     return isinstance(equation.expr, Read)
 
 
@@ -230,7 +247,9 @@ def as_map(einsum: Einsum) -> Expr:
     total: Expr | None = None
     for factor in einsum.factors:
         if factor.dtype == BOOL and einsum.accumulate != BOOL:
-            term: Expr = Map("where", (factor, Const(one, einsum.accumulate), Const(zero, einsum.accumulate)), einsum.accumulate)
+            term: Expr = Map(
+                "where", (factor, Const(one, einsum.accumulate), Const(zero, einsum.accumulate)), einsum.accumulate
+            )
         else:
             term = cast(factor, einsum.accumulate)
         total = term if total is None else Map(einsum.semiring.mul, (total, term), einsum.accumulate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..ir.count import count, count_program
@@ -29,7 +30,7 @@ def explain_expression(
     ahead = [e.name for e in planned.program.equations if e.name in planned.cpu.constants]
     return Explanation(
         title=expression.program.source.text.strip() or print_program(expression.program),
-        program=print_program(expression.program),
+        program=_equations_text(expression.program),
         passes=tuple(_note(r) for r in records if r.changed),
         steps=steps,
         naive_flops=naive.flops,
@@ -58,11 +59,11 @@ def statistics(expression: Expression, sizes: Mapping[str, int]) -> dict[str, fl
 
 def kernel_sources(expression: Expression, sizes: Mapping[str, int], kind: str) -> str:
     """LLVM text or assembly of every kernel at these sizes, each once, in order of use."""
-    from ..backends.cpu.schedule import kernel_source
+    from ..backends.cpu.jit import compile_kernel
 
     bound = _bound(expression, expression.planned(sizes), sizes)
     kernels = dict.fromkeys(k for step in bound.steps for k in step.plan.kernels)
-    return "\n\n".join(kernel_source(k, kind) for k in kernels)
+    return "\n\n".join(compile_kernel(k).source(kind) for k in kernels)
 
 
 def naive_cost(program: Program, sizes: Mapping[str, int]) -> Cost:
@@ -96,11 +97,16 @@ def _step(equation: Equation, sizes: Mapping[str, int], plans: Sequence[Any]) ->
     )
 
 
+def _equations_text(program: Program) -> str:
+    """The program without the conditions on its sizes, which matter when they fail."""
+    return print_program(replace(program, constraints=()))
+
+
 def _note(record: PassRecord) -> PassNote:
     return PassNote(
         record.name,
         record.summary,
         tuple(str(s) for s in record.steps),
-        print_program(record.before),
-        print_program(record.after),
+        _equations_text(record.before),
+        _equations_text(record.after),
     )

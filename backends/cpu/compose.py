@@ -63,7 +63,8 @@ def kernel_of(recipe: Recipe) -> Kernel:
     panels = {f: len(form.dtypes) + i for i, f in enumerate(_panel_order(recipe))} if packed else {}
     if packed:
         factors = tuple(Load(panels[f] - 1) for f in range(len(form.factors)))
-    unroll = (1 if form.bytewise else 4) if packed else 1 if across or len(form.inputs) > 2 or form.streaming else 2
+    few = not across and "u" not in recipe.free and len(form.inputs) <= 2 and not form.streaming
+    unroll = 2 if few or packed and not form.bytewise else 1
     tile = Tile(
         factors, recipe.free, recipe.reduced, "v", recipe.lanes, form.accumulate, form.semiring, form.epilogue,
         vectors=recipe.vectors, unroll=unroll, flip="u" if recipe.flip else "", blocked=recipe.blocked, update=form.update,

@@ -199,8 +199,9 @@ class _Lowering:
         copy: Nest = Tile(
             (node.source,), (node.axis, *node.inner), (), node.axis, lanes, node.dtype, out=node.panel, flip=flip
         )
+        wide = flip or node.inner[-1]  # one inner axis in registers is enough; cascades within cascades multiply code
         for axis in reversed(node.inner):
-            copy = Loop(axis, (lanes, 1) if axis == flip and lanes > 1 else (4, 1), copy)
+            copy = Loop(axis, (1,) if axis != wide else (lanes, 1) if flip and lanes > 1 else (4, 1), copy)
         self.nest(Loop(node.axis, node.steps, copy, cut=node.steps[-1] > 1), bound)
         self.nest(node.body, replace(bound, blocks=scope.blocks))
 

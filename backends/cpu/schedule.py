@@ -6,18 +6,19 @@ anew first, and a long sum with few results is done in parts that threads can sh
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 
 from ...ir.loops import Contraction
-from .choose import choose
 from .compose import stage_of
 from .jit import compile_kernel
 from .launch import Call
 from .machine import Machine, host
 from .plan import Plan, Stage
 from .problem import Problem, problem_of
+from .rearrange import Part, parts_of
 
 
 def schedule(
@@ -39,13 +40,14 @@ def schedule(
     if small is None:
         return Plan((), (), 0.0, 0.0)
     target = machine or host()
-    buffers = tuple(range(len(problem.dtypes)))
-    stages = (_stage(small, target, constants, family, buffers),)
-    return Plan(stages, (), *_estimate(small))
+    parts, temporaries = parts_of(small, target, constants, family)
+    stages = tuple(_stage(part, target, constants) for part in parts)
+    return Plan(stages, tuple(temporaries), *_estimate(small))
 
 
-def _stage(problem: Problem, machine: Machine, constants: bool, family: str | None, buffers: tuple[int, ...]) -> Stage:
-    return stage_of(problem, choose(problem, machine, constants, family), machine, constants, buffers)
+def _stage(part: Part, machine: Machine, constants: bool) -> Stage:
+    stage = stage_of(part.problem, part.choice, machine, constants, part.buffers)
+    return replace(stage, family=f"{part.label} {stage.family}") if part.label else stage
 
 
 def _estimate(problem: Problem) -> tuple[float, float]:

@@ -50,7 +50,9 @@ class Call:
     @property
     def is_view(self) -> bool:
         """Nothing is computed: NumPy returns a view of the one operand."""
-        return len(self.terms) == 1 and set(self.terms[0]) == set(self.output) and not self.keywords and self.out is None
+        return (
+            len(self.terms) == 1 and set(self.terms[0]) == set(self.output) and not self.keywords and self.out is None
+        )
 
     def sizes(self) -> dict[int, int]:
         """The length of each label, where 1 gives way."""

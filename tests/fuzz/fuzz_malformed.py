@@ -214,7 +214,11 @@ def _bad_keyword(rng: Rng) -> Made:
 
 def _bad_optimize(rng: Rng) -> Made:
     i, j, k = _letters(rng, 3)
-    return (f"{i}{j},{j}{k}->{i}{k}", _ones(2, 3), _ones(3, 2)), {"optimize": "no-such"}, ("no-such", "optimize", "path")
+    return (
+        (f"{i}{j},{j}{k}->{i}{k}", _ones(2, 3), _ones(3, 2)),
+        {"optimize": "no-such"},
+        ("no-such", "optimize", "path"),
+    )
 
 
 def _bad_semiring(rng: Rng) -> Made:

@@ -70,7 +70,9 @@ class Campaign:
         tally.calls += started["calls"]
         self.calls += started["calls"]
         self.position = started["case"] + 1
-        self.failures.append({"case": started["case"], "class": started["name"], "message": how, "code": started["code"]})
+        self.failures.append(
+            {"case": started["case"], "class": started["name"], "message": how, "code": started["code"]}
+        )
 
 
 def worker_command(options: argparse.Namespace, start: int, calls: int) -> list[str]:

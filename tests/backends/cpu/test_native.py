@@ -176,6 +176,16 @@ def test_scratch_is_private_aligned_and_apart() -> None:
     assert told[0] == told.ctypes.data
 
 
+def test_scratch_and_temporaries_are_apart() -> None:
+    call = Call(
+        kernel("tell_words"), (0, 0, 0, 0), ((0, 0, 0), (1, 1, 0), (2, 2, 0)), ((3, 3000),), 4, 1.0
+    )  # fmt: skip
+    executable = Executable((call,), (), (Layout.dense(I64, (4,)),), (3000, 3000))
+    told = execute(executable, ())[0].tolist()
+    places = sorted(told[1:])
+    assert all(right - left >= 3000 for left, right in zip(places, places[1:], strict=False))
+
+
 @pytest.mark.parametrize("count", [256, 257, 5000])
 def test_long_argument_blocks(count: int) -> None:
     layout = Layout.dense(I64, (count,))
@@ -421,6 +431,12 @@ def test_memory_errors() -> None:
                 f("x", a)
             with pytest.raises(MemoryError):
                 execute(executable, (a,))
+    register(greedy, "x")
+    before = sys.getallocatedblocks()
+    for _ in range(500):
+        with pytest.raises(MemoryError):
+            f("x", a)
+    assert abs(sys.getallocatedblocks() - before) < 200, "the outputs made before the failure are freed"
     register(Executable((call,), (layout,), (layout,), (64,)), "x")
     assert f("x", a).tolist() == [2, 4]
 

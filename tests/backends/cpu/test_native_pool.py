@@ -49,6 +49,15 @@ def meet(args, lo, hi):
         store64(load64(args) + 8 * lo, met)
         lo += 1
 
+def keep_mark(args, lo, hi):
+    store64(load64(args + 32), lo)
+    atomic_add64(load64(args + 8), 1)
+    wait_for(load64(args + 8), load64(args + 24), args)
+    mark = load64(load64(args + 32))
+    while lo < hi:
+        store64(load64(args) + 8 * lo, mark)
+        lo += 1
+
 def wait_for_python(args, lo, hi):
     atomic_add64(load64(args + 8) + 8, 1)
     met = wait_for(load64(args + 8), 1, args)
@@ -67,7 +76,7 @@ def sum_in_scratch(args, lo, hi):
         store64(load64(args + 24) + 8 * k, load64(scratch + 8 * (k - lo)))
         k += 1
 """
-NAMES = ("tell_share", "meet", "wait_for_python", "sum_in_scratch")
+NAMES = ("tell_share", "meet", "keep_mark", "wait_for_python", "sum_in_scratch")
 
 
 @cache
@@ -163,6 +172,14 @@ def test_shares_run_at_the_same_time(entry: str, number: int) -> None:
     for _ in range(3):
         (met,) = execute(meeting(number, number), (np.zeros(1, np.int64),))
         assert met.tolist() == [1] * number
+
+
+def test_shares_have_scratch_of_their_own(entry: str) -> None:
+    pool.set_threads(3)
+    address = kernel("keep_mark")
+    call = Call(address, (0, 0, kernel("usleep"), 3, 0), ((0, 1, 0), (1, 0, 0)), ((4, 8),), 3, LARGE)
+    executable = Executable((call,), (Layout.dense(I64, (1,)),), (Layout.dense(I64, (3,)),))
+    assert execute(executable, (np.zeros(1, np.int64),))[0].tolist() == [0, 1, 2]
 
 
 def await_kernel(state: np.ndarray[Any, Any]) -> None:
