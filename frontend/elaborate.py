@@ -331,20 +331,23 @@ class _Elaborator:
         order = list(dict.fromkeys(n for n in self.order if n in self.scope.tensors))
         inputs = tuple(self.scope.inputs(order))
         equations = tuple(self._resolved(e) for e in self.equations)
-        self._check_known(equations)
+        self._check_known(equations, constraints)
         return Program(inputs, equations, outputs, constraints, tree.source)
 
-    def _check_known(self, equations: tuple[Equation, ...]) -> None:
+    def _check_known(self, equations: tuple[Equation, ...], constraints: tuple[Constraint, ...]) -> None:
         """Every size that is used can be told from the arguments."""
         arguments = [t for t in self.scope.tensors.values() if not t.result and not t.special]
         fixed = {n for t in arguments for size in t.shape or () for n in self.scope.sizes.resolve(size).names}
-        for equation in equations:
-            for size in (*equation.shape, *(i.extent for i in equation.indices)):
-                for name in sorted(size.names - fixed):
-                    place = self.scope.sizes.known.get(name, equation.span)
+        axes = {f"{t.name}.{k}" for t in arguments for k in range(len(t.shape or ()))}
+        users = [(e.span, (*e.shape, *(i.extent for i in e.indices))) for e in equations]
+        users += [(c.spans[0] if c.spans else NOWHERE, (c.left, c.right, *c.values)) for c in constraints]
+        for span, sizes in users:
+            for size in sizes:
+                for name in sorted(size.names - fixed - axes):
+                    place = self.scope.sizes.known.get(name, span)
                     self.scope.fail(
                         ShapeError, f"size '{name}' is in the shape of no argument", "unknown-size",
-                        place if place != NOWHERE else equation.span, help="declare an argument with that size",
+                        place if place != NOWHERE else span, help="declare an argument with that size",
                     )  # fmt: skip
 
     def _resolved(self, equation: Equation) -> Equation:

@@ -159,7 +159,8 @@ def _explain(source: Source, error: UnexpectedInput) -> NoReturn:
 
     text = source.text
     if not isinstance(error, UnexpectedToken):
-        at = max(0, min(int(error.pos_in_stream), len(text)))
+        position: int = getattr(error, "pos_in_stream", None) or 0
+        at = min(position, len(text))
         expected: set[str] = set(getattr(error, "allowed", None) or ())
         found = Span(at, at + 1)
     else:
@@ -214,8 +215,8 @@ def _bracket_help(text: str, opened: int, found: Span) -> str:
     return f"the '{text[opened]}' opened at {line}:{column} is not closed"
 
 
-def _span(tree: Tree[Token] | Token) -> Span:
-    meta: Any = tree if not hasattr(tree, "children") else tree.meta
+def _span(tree: Any) -> Span:
+    meta = tree.meta if hasattr(tree, "children") else tree
     start = getattr(meta, "start_pos", None)
     return Span(0, 0) if start is None else Span(start, meta.end_pos)
 

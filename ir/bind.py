@@ -78,9 +78,10 @@ class Binder:
     def unsolved(self) -> frozenset[str]:
         """Size names of the program that the shapes of its arguments do not determine."""
         names: set[str] = set()
-        for tensor in (*self.program.inputs, *self.program.equations):
+        for tensor in self.program.inputs:
             names.update(*(s.names for s in tensor.shape))
         for equation in self.program.equations:
+            names.update(*(s.names for s in equation.shape))
             names.update(*(i.extent.names for i in equation.indices))
         return frozenset(names - self._known)
 

@@ -1,9 +1,9 @@
 """Loops: what a planned equation becomes on its way to machine code.
 
-Two levels live here, both plain frozen values. A `Contraction` is the problem: axes with extents and byte strides, a product
-of leaves over a semiring, an epilogue. A `Kernel` is one schedule for it: a small tree of loops whose leaf works on named
-register tiles. Backends read the tree: `backends.cpu` as LLVM text, a GPU backend as Triton. The design, with what was
-measured, is `cpu.md`, "The code generator".
+Two levels live here, both plain frozen values. A `Contraction` is the problem: axes with extents and byte strides, a
+product of leaves over a semiring, an epilogue. A `Kernel` is one schedule for it: a small tree of loops whose leaf
+works on named register tiles. Backends read the tree: `backends.cpu` as LLVM text, a GPU backend as Triton. The
+design, with what was measured, is `cpu.md`, "The code generator".
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from .types import DType
 
 @dataclass(frozen=True)
 class Load:
-    """The element of operand number `operand` (0 is the first operand; the output is not counted), in its stored type."""
+    """The element of operand number `operand` (0 is the first operand; the output is not counted), in its stored
+    type.
+    """
 
     operand: int
 
@@ -66,10 +68,10 @@ class Axis:
 class Contraction:
     """out[p] = epilogue(sum over the reduced axes of the product of the factors), at known sizes and strides.
 
-    `dtypes` names the output's element type first, then each operand's. Factors are multiplied and summed in `accumulate`
-    by `semiring`; the epilogue may load operands too (they must lack the reduced axes). With `update`, the result is added
-    (in the semiring) to what the output holds. With `collides`, several points may share an output position: they are
-    added one after the other (`update` must be set).
+    `dtypes` names the output's element type first, then each operand's. Factors are multiplied and summed in
+    `accumulate` by `semiring`; the epilogue may load operands too (they must lack the reduced axes). With `update`,
+    the result is added (in the semiring) to what the output holds. With `collides`, several points may share an
+    output position: they are added one after the other (`update` must be set).
     """
 
     axes: tuple[Axis, ...]
@@ -85,20 +87,22 @@ class Contraction:
 # --- Kernels ---------------------------------------------------------------------------------------------------------
 #
 # Tensors of a kernel are numbered: 0 is the output, `Load(i)` is tensor i + 1, and the panels and scratch tensors that
-# `Pack` and `Local` introduce take the next numbers. Axes have short names ("v", "u", "k0"). An extent or stride is known
-# (an int) or an argument, so the same tree gives a kernel for any sizes and a kernel for one size.
+# `Pack` and `Local` introduce take the next numbers. Axes have short names ("v", "u", "k0"). An extent or stride is
+# known (an int) or an argument, so the same tree gives a kernel for any sizes and a kernel for one size.
 
 
 @dataclass(frozen=True)
 class Tile:
-    """out[free] = epilogue(sum over `reduced` of the product of the factors), on what the loops above left of each axis.
+    """out[free] = epilogue(sum over `reduced` of the product of the factors), on what the loops above left of each
+    axis.
 
-    Extents that are constant here become registers: every free axis except `vector` must be one. `vector` runs across the
-    `lanes` of a register. If it is reduced, `vectors` accumulators take turns and their lanes are summed at the end; an
-    extent that is no multiple of the lanes is masked. `unroll` repeats the innermost reduction. `flip` names another free
-    axis along which an operand that is strided on `vector` is contiguous: it is loaded along that and transposed in
-    registers. Reductions along the `blocked` axes run in blocks of `block` steps with accumulators of their own, which are
-    then added to a total: rounding errors of a long sum grow with the block, not with the sum. With `update` the value is added to what the output holds.
+    Extents that are constant here become registers: every free axis except `vector` must be one. `vector` runs across
+    the `lanes` of a register. If it is reduced, `vectors` accumulators take turns and their lanes are summed at the
+    end; an extent that is no multiple of the lanes is masked. `unroll` repeats the innermost reduction. `flip` names
+    another free axis along which an operand that is strided on `vector` is contiguous: it is loaded along that and
+    transposed in registers. Reductions along the `blocked` axes run in blocks of `block` steps with accumulators of
+    their own, which are then added to a total: rounding errors of a long sum grow with the block, not with the sum.
+    With `update` the value is added to what the output holds.
     """
 
     factors: tuple[Leaf, ...]
@@ -122,9 +126,9 @@ class Tile:
 class Loop:
     """A cascade along one axis: as many blocks of `steps[0]` as fit, then of `steps[1]`, and so on.
 
-    With `cut`, the last block of the last step may be short (the tile masks it). A step that is a name is an argument, so
-    cache blocks stay out of the kernel's key. `reduced` blocks add to what the block before them left in the output, and
-    only the last one applies the epilogue.
+    With `cut`, the last block of the last step may be short (the tile masks it). A step that is a name is an
+    argument, so cache blocks stay out of the kernel's key. `reduced` blocks add to what the block before them left in
+    the output, and only the last one applies the epilogue.
     """
 
     axis: str
@@ -171,7 +175,9 @@ class Seq:
 
 @dataclass(frozen=True)
 class Outer:
-    """Output axes of run-time number: an odometer. If `shared`, a call does the positions lo..hi of it, else all of them."""
+    """Output axes of run-time number: an odometer. If `shared`, a call does the positions lo..hi of it, else all of
+    them.
+    """
 
     body: Nest
     shared: bool = True
@@ -196,8 +202,9 @@ TABLE = "t"  # an axis whose byte offsets are read from a table: several reduced
 class Kernel:
     """One schedule: equality of this value is the identity of the machine code.
 
-    `dtypes` and `strides` have a row for each tensor (output first), `axes` names the axes and `extents` fixes some of them
-    (None: an argument). A stride is a number of bytes, `RUN_TIME` or `TABLE`. `slots` is the number of scratch areas.
+    `dtypes` and `strides` have a row for each tensor (output first), `axes` names the axes and `extents` fixes some
+    of them (None: an argument). A stride is a number of bytes, `RUN_TIME` or `TABLE`. `slots` is the number of
+    scratch areas.
     """
 
     dtypes: tuple[DType, ...]

@@ -26,11 +26,15 @@ PRECOMPUTED = 1 << 26  # elements of the largest tensor that is computed ahead f
 
 @dataclass
 class Node:
-    """One kernel: `parts` are factor numbers and kernels below; `kept` the indices of its result."""
+    """One kernel: `parts` are factor numbers and kernels below, `kept` the indices of its result.
+
+    The factors `after` are multiplied to the finished sum, in the epilogue.
+    """
 
     parts: list[int | Node]
     kept: frozenset[str]
     constant: bool = False
+    after: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def contraction_tree(network: Network, context: Context) -> Node:
         if ahead is not None and best is not None and _call_flops(network, ahead) < _call_flops(network, best):
             best = ahead
     assert best is not None, "a plan without constants always exists"
-    return _joined(network, best)
+    return _with_epilogues(network, _joined(network, best))
 
 
 def _alone(network: Network) -> bool:
@@ -191,6 +195,36 @@ def _joined(network: Network, node: Node) -> Node:
         if (joint <= TINY and len(together) <= 6) or (joint <= JOIN * apart and joint <= SMALL and len(together) <= 4):
             node.parts = together
     return node
+
+
+def _with_epilogues(network: Network, node: Node) -> Node:
+    """The tree with factors taken out of sums that do not run over them, into the epilogue of that sum (R10)."""
+    for part in node.parts:
+        if not isinstance(part, Node):
+            continue
+        for factor in [p for p in node.parts if isinstance(p, int)]:
+            fits = network.inputs[factor] <= part.kept and (network.constant[factor] or not part.constant)
+            if fits and _sums(network, part):
+                node.parts.remove(factor)
+                part.after.append(factor)
+    for factor in [p for p in node.parts if isinstance(p, int)]:
+        rest = [p for p in node.parts if p is not factor]
+        covered = frozenset[str]().union(*(network.set_of(p) for p in rest))
+        if network.inputs[factor] <= node.kept <= covered and _sums(network, node):
+            node.parts.remove(factor)
+            node.after.append(factor)
+    for position, part in enumerate(node.parts):
+        if isinstance(part, Node):
+            node.parts[position] = _with_epilogues(network, part)
+    only = node.parts[0]
+    if len(node.parts) == 1 and isinstance(only, Node) and only.kept == node.kept:
+        only.after.extend(node.after)
+        return only
+    return node
+
+
+def _sums(network: Network, node: Node) -> bool:
+    return not frozenset[str]().union(*(network.set_of(p) for p in node.parts)) <= node.kept
 
 
 def axes_of(kept: frozenset[str], factors: Sequence[Expr], output: Sequence[str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from ..ir.expr import (
     children,
     free_indices,
     reads,
+    substitute,
     transform,
     with_children,
 )
@@ -30,6 +31,7 @@ from .base import Context
 from .common import trace_changed
 from .constants import ahead, is_ahead
 from .contract import axes_of
+from .rules import may_divide
 from .tools import (
     Hints,
     Names,
@@ -154,6 +156,8 @@ def fuse(program: Program, context: Context, trace: Trace) -> Program:
         if target is not None and not (source.name in early and equations[target].name not in early):
             fuse_one = fused if is_plain(source) else through_view
             new = fuse_one(source, equations[target], hints)
+            if new is None and not context.strict:
+                new = quotient(source, equations[target], hints)
             if new is not None:
                 note(trace, "fuse " + source.name, equations[target].name, equations[target].expr, new.expr)
                 equations[target] = new
@@ -198,6 +202,34 @@ def fused(source: Equation, reader: Equation, hints: Hints) -> Equation | None:
         body = as_map(body)
     expr = transform(reader.expr, lambda e: body if e is read or e == read else e)
     return rebuilt(reader, expr, extents_of)
+
+
+def quotient(source: Equation, reader: Equation, hints: Hints) -> Equation | None:
+    """R10 for `a[k] = p[k] / s`, read as a factor: where s does not depend on what is summed, the sum is divided by it.
+
+    So a softmax followed by a product divides the small result, and the quotient itself is never stored.
+    """
+    value = source.expr
+    if not is_plain(source) or not isinstance(value, Map) or value.function not in ("div", "mul"):
+        return None
+    (read,) = (r for r in reads(reader.expr) if r.tensor == source.name)
+    inside = next((e for e in einsums(reader.expr) if any(f is read for f in e.factors)), None)
+    if inside is None or has_special_slots(read) or any(has_special_slots(r) for r in reads(value)):
+        return None
+    kind = inside.accumulate
+    exact = may_divide(inside.semiring) and inside.semiring.mul == "mul" and kind.kind in "fc"
+    if not exact or holds_einsum(value) or not {source.dtype, value.dtype, *(a.dtype for a in value.args)} <= {kind}:
+        return None
+    values = {s.bare: slot for s, slot in zip(source.slots, read.slots, strict=True) if s.bare is not None}
+    first, second = (substitute(a, values) for a in value.args)
+    if value.function == "mul" and not set(free_indices(first)) & set(inside.bound):
+        first, second = second, first
+    if not inside.bound or set(free_indices(second)) & set(inside.bound) or weight(first) > weight(read):
+        return None
+    factors = tuple(first if f is read else f for f in inside.factors)
+    total = cast(Map(value.function, (replace(inside, factors=factors, dtype=kind), second), kind), inside.dtype)
+    expr = transform(reader.expr, lambda e: total if isinstance(e, Einsum) and any(f is read for f in e.factors) else e)
+    return rebuilt(reader, expr, reader.extents) if is_injective(reader) else None
 
 
 def through_view(source: Equation, reader: Equation, hints: Hints) -> Equation | None:

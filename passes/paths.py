@@ -21,6 +21,9 @@ PATH_FINDERS = (
 )  # fmt: skip
 
 
+DYNAMIC = 10  # operands up to which dynamic programming takes a few milliseconds
+
+
 class PathError(ShapeError, RuntimeError):
     """An explicit contraction path that does not fit its operands (a `RuntimeError` too, as in NumPy)."""
 
@@ -33,6 +36,9 @@ def find_path(
     memory_limit: int | str | None = None,
 ) -> Path:
     """A path that contracts `inputs` to `output` with few operations.
+
+    "auto" (and True) is the better of opt_einsum's greedy search and, up to `DYNAMIC` operands, its dynamic
+    programming: its own "auto" misses by a factor of 30 where a chain of transforms has seven operands.
 
     `memory_limit` bounds the elements of intermediates; where no path keeps to it, what is left meets in one step.
     `EinsumSyntaxError` names a path finder that does not exist, `PathError` the step of an explicit path that is wrong.
@@ -56,12 +62,47 @@ def find_path(
     limit = _elements(memory_limit, inputs, sizes)
     if count == 3 and (isinstance(optimize, str | bool)):
         return _best_of_three(inputs, output, sizes, limit)
-    finder: Any = optimize if callable(optimize) else _named("auto" if optimize is True else str(optimize))
-    if limit is not None:
-        found = finder([set(s) for s in inputs], set(output), dict(sizes), limit)
-    else:
-        found = finder([set(s) for s in inputs], set(output), dict(sizes))
+    if callable(optimize):
+        return _searched(optimize, inputs, output, sizes, limit)
+    name = "auto" if optimize is True else str(optimize).lower()
+    if name != "auto" or limit is not None:
+        return _searched(_named(name), inputs, output, sizes, limit)
+    second = "dp" if count <= DYNAMIC else "auto"
+    found = [_searched(_named(n), inputs, output, sizes, None) for n in ("greedy", second)]
+    return min(found, key=lambda path: path_flops(path, inputs, output, sizes))
+
+
+def _searched(
+    finder: Any,
+    inputs: Sequence[frozenset[str]],
+    output: frozenset[str],
+    sizes: Mapping[str, int],
+    limit: int | None,
+) -> Path:
+    bound = () if limit is None else (limit,)
+    try:
+        found = finder([set(s) for s in inputs], set(output), dict(sizes), *bound)
+    except RuntimeError:  # opt_einsum's "dp" where no path keeps to the limit
+        if limit is None:
+            raise
+        return (tuple(range(len(inputs))),)
     return tuple(tuple(int(k) for k in step) for step in found)
+
+
+def path_flops(path: Path, inputs: Sequence[frozenset[str]], output: frozenset[str], sizes: Mapping[str, int]) -> int:
+    """The operations of a path, counted as opt_einsum does.
+
+    >>> path_flops(((0, 1),), [frozenset("ij"), frozenset("jk")], frozenset("ik"), dict(i=2, j=3, k=4))
+    48
+    """
+    left, total = list(inputs), 0
+    for step in path:
+        joint = frozenset().union(*(left[k] for k in step))
+        left = [s for k, s in enumerate(left) if k not in step]
+        kept = joint & output.union(*left)
+        total += points(joint, sizes) * max(1, len(step) - 1 + (kept != joint))
+        left.append(kept)
+    return total
 
 
 def _elements(limit: int | str | None, inputs: Sequence[frozenset[str]], sizes: Mapping[str, int]) -> int | None:

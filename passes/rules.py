@@ -16,7 +16,7 @@ from ..ir.index import Affine
 from ..ir.rewrite import Rule, Scope
 from ..ir.semiring import Semiring
 from ..ir.size import ONE, ZERO
-from ..ir.types import BOOL
+from ..ir.types import BOOL, I64
 from .common import key
 from .scope import within
 from .tools import cast
@@ -275,6 +275,37 @@ def _without_modulus(slot: Affine, scope: Scope) -> Affine:
     return plain if within(plain, slot.modulus, scope.extents) else slot
 
 
+def fold_positions(expr: Expr, scope: Scope) -> Expr | None:
+    """Sums and multiples of index values are index values: `i + j`, of two positions, is the position `i+j`."""
+    if not isinstance(expr, Map) or expr.dtype != I64 or not any(isinstance(a, Position) for a in expr.args):
+        return None
+    values = [_affine_value(a) for a in expr.args]
+    if any(v is None or v.modulus is not None for v in values):
+        return None
+    match expr.function, values:
+        case "add", [Affine() as a, Affine() as b]:
+            return Position(a + b)
+        case "sub", [Affine() as a, Affine() as b]:
+            return Position(a - b)
+        case "neg", [Affine() as a]:
+            return Position(a * -1)
+        case "mul", [Affine() as a, Affine() as b] if not a.terms or not b.terms:
+            return Position(a * b.offset if not b.terms else b * a.offset)
+    return None
+
+
+def _affine_value(expr: Expr) -> Affine | None:
+    """An integer expression as an index expression: a position, a size, a whole number."""
+    match expr:
+        case Position(affine=affine):
+            return affine
+        case SizeValue(size=size):
+            return Affine.constant(size)
+        case Const(value=int() as value) if not isinstance(value, bool) and expr.dtype.kind in "iu":
+            return Affine.constant(value)
+    return None
+
+
 # --- R11, R12, R14: chosen by a plan ----------------------------------------------------------------------------------
 
 
@@ -384,6 +415,7 @@ def bare_product(expr: Expr, scope: Scope) -> Expr | None:
 
 EXACT_RULES: tuple[Rule, ...] = (
     Rule("plain slots", plain_slots),
+    Rule("positions", fold_positions),
     Rule("R6 delta", substitute_delta),
     Rule("R8 ones", drop_ones),
     Rule("R9 zero", zero_factor),

@@ -13,7 +13,6 @@ from ..ir.expr import (
     Einsum,
     Equation,
     Expr,
-    Map,
     Program,
     children,
     free_indices,
@@ -38,6 +37,7 @@ from .tools import (
     holds_einsum,
     is_copy,
     is_injective,
+    multiplied,
     note,
     read_of,
     rebuilt,
@@ -134,34 +134,38 @@ class _Splitter:
             einsum, scalars = _without_scalars(einsum)
         constant = tuple(_known(f, self.known) for f in einsum.factors)
         tree = contraction_tree(Network.of(einsum, sizes, constant), self.context)
-        root = self.kernel(tree, einsum, equation, root=True)
-        if not scalars:
+        root, total = self.kernel(tree, einsum, equation, root=True)
+        if total is root and not scalars:
             return replace(root, dtype=einsum.dtype)
-        total: Expr = root
         for scalar in scalars:
-            total = Map(einsum.semiring.mul, (total, cast(scalar, einsum.accumulate)), einsum.accumulate)
+            total = multiplied(total, scalar, einsum)
         return cast(total, einsum.dtype)
 
-    def kernel(self, node: Node, einsum: Einsum, equation: Equation, root: bool = False) -> Einsum:
-        """The kernel of a node; those below it become equations. What no factor uses is summed in the `root`."""
+    def kernel(self, node: Node, einsum: Einsum, equation: Equation, root: bool = False) -> tuple[Einsum, Expr]:
+        """The kernel of a node, and that with its epilogue; the kernels below become equations.
+
+        What no factor uses is summed in the `root`.
+        """
         factors: list[Expr] = []
         for part in node.parts:
             if isinstance(part, int):
                 factors.append(einsum.factors[part])
                 continue
-            inner = self.kernel(part, einsum, equation)
+            inner, value = self.kernel(part, einsum, equation)
             axes = axes_of(part.kept, inner.factors, equation.free)
             name = self.names.numbered(equation.name)
-            new = definition(name, axes, inner, equation.extents, einsum.accumulate, einsum.semiring)
+            new = definition(name, axes, value, equation.extents, einsum.accumulate, einsum.semiring)
             self.out.append(new)
             self.mark(new)
             factors.append(read_of(new))
         kernel = kernel_of(einsum, factors, node.kept)
-        if not root:
-            return kernel
-        used = {n for f in einsum.factors for n in free_indices(f)}
-        idle = tuple(b for b in einsum.bound if b not in used)
-        return replace(kernel, bound=kernel.bound + idle)
+        if root:
+            used = {n for f in einsum.factors for n in free_indices(f)}
+            kernel = replace(kernel, bound=kernel.bound + tuple(b for b in einsum.bound if b not in used))
+        total: Expr = kernel
+        for k in node.after:
+            total = multiplied(total, einsum.factors[k], einsum)
+        return kernel, total
 
     # several Einsums, scatters
 

@@ -243,17 +243,22 @@ def cast(expr: Expr, dtype: DType) -> Expr:
 def as_map(einsum: Einsum) -> Expr:
     """An Einsum without a sum as elementwise functions of the same value: each factor converted, then multiplied."""
     assert not einsum.bound, "a sum is no elementwise function"
-    one, zero = einsum.semiring.one_of(einsum.accumulate), einsum.semiring.zero_of(einsum.accumulate)
     total: Expr | None = None
     for factor in einsum.factors:
-        if factor.dtype == BOOL and einsum.accumulate != BOOL:
-            term: Expr = Map(
-                "where", (factor, Const(one, einsum.accumulate), Const(zero, einsum.accumulate)), einsum.accumulate
-            )
-        else:
-            term = cast(factor, einsum.accumulate)
-        total = term if total is None else Map(einsum.semiring.mul, (total, term), einsum.accumulate)
-    return cast(Const(one, einsum.accumulate) if total is None else total, einsum.dtype)
+        total = multiplied(total, factor, einsum)
+    one = Const(einsum.semiring.one_of(einsum.accumulate), einsum.accumulate)
+    return cast(one if total is None else total, einsum.dtype)
+
+
+def multiplied(total: Expr | None, factor: Expr, einsum: Einsum) -> Expr:
+    """`total` times one more factor, as a function of `einsum`'s semiring and accumulation type."""
+    kind, semiring = einsum.accumulate, einsum.semiring
+    if factor.dtype == BOOL and kind != BOOL:
+        one, zero = Const(semiring.one_of(kind), kind), Const(semiring.zero_of(kind), kind)
+        term: Expr = Map("where", (factor, one, zero), kind)
+    else:
+        term = cast(factor, kind)
+    return term if total is None else Map(semiring.mul, (total, term), kind)
 
 
 def replaced(expr: Expr, old: Expr, new: Expr) -> Expr:

@@ -32,6 +32,7 @@ class Settings:
     dtype: np.dtype[Any] | None = None
     order: str = "K"
     casting: str = "safe"
+    out_casting: str = "safe"
     semiring: Semiring = PLUS_TIMES
     names: bool = False
     diagonal_output: bool = False
@@ -104,6 +105,8 @@ def evaluate(*operands: Any, out: Any = None, **keywords: Any) -> Any:
     plain = out is None and not keywords
     settings = check_settings(keywords) if keywords else _PLAIN
     spec, given = read_operands(operands, settings.names)
+    if settings.options.optimize is False and not isinstance(operands[0], str):
+        _check_numpy_labels(operands)
     library = library_of(given)
     arrays = [as_array(a, f"operand {i}") for i, a in enumerate(given)]
     if out is not None and not isinstance(out, np.ndarray):
@@ -154,6 +157,10 @@ def read_operands(operands: Sequence[Any], names: bool) -> tuple[Any, Sequence[A
     first = operands[0]
     if isinstance(first, str):
         return parse_spec(first, names), operands[1:]
+    operands = [
+        list(o) if isinstance(o, (np.ndarray, range)) and (k % 2 or (k and k == len(operands) - 1)) and np.ndim(o) == 1 else o  # type: ignore[arg-type]
+        for k, o in enumerate(operands)
+    ]
     if len(operands) == 1 or isinstance(first, (bool, int, float)) and not isinstance(operands[1], (list, tuple, range)):
         raise DTypeError(
             f"the first argument is {'an' if type(first).__name__[0] in 'aeiou' else 'a'} {type(first).__name__}; "
@@ -162,6 +169,18 @@ def read_operands(operands: Sequence[Any], names: bool) -> tuple[Any, Sequence[A
         )
     spec, given = parse_interleaved(operands)
     return spec, given
+
+
+def _check_numpy_labels(operands: Sequence[Any]) -> None:
+    """With `optimize=False` a list may hold only the labels that NumPy's own loop has: 0 to 51."""
+    for position in (*range(1, len(operands), 2), *([len(operands) - 1] if len(operands) % 2 else [])):
+        for label in operands[position]:
+            if isinstance(label, (int, np.integer)) and not 0 <= label < 52:
+                raise ShapeError(
+                    f"label {label} is outside 0..51, NumPy's range, which optimize=False keeps to",
+                    code="label-range",
+                    help="leave optimize out: then any integer is a label",
+                )
 
 
 def find_expression(spec: Any, arrays: Sequence[Array], settings: Settings) -> Expression:
@@ -320,7 +339,7 @@ def _into(
         raise ShapeError(f"out has shape {out.shape}, the result {shape}", code="out-shape")
     if not out.flags.writeable:
         raise ShapeError("out is read-only", code="out-read-only")
-    if not np.can_cast(equation.dtype.numpy, out.dtype, settings.casting):  # type: ignore[arg-type]
+    if not np.can_cast(equation.dtype.numpy, out.dtype, settings.out_casting):  # type: ignore[arg-type]
         raise DTypeError(
             f"the result is {equation.dtype.numpy}, which does not convert to out's {out.dtype} under casting={settings.casting!r}",
             code="casting",
@@ -360,6 +379,8 @@ def check_settings(keywords: Mapping[str, Any]) -> Settings:
         dtype=_check_dtype(keywords.get("dtype")),
         order=order.upper(),
         casting=casting,
+        # An optimised call of NumPy's assigns to out with any cast (numpy #31350 keeps that so).
+        out_casting="unsafe" if keywords.get("optimize") and "casting" not in keywords else casting,
         semiring=check_semiring(keywords.get("semiring", PLUS_TIMES)),
         names=bool(keywords.get("names", False)),
         diagonal_output=bool(keywords.get("diagonal_output", False)),

@@ -228,7 +228,8 @@ def contraction_trees(steps: tuple[StepNote, ...]) -> list[Tree]:
 
     def label(step: StepNote) -> Text:
         extents = "  ".join(f"{index}={extent}" for index, extent in step.extents)
-        line = Text.assemble((step.name, "bold"), "  ", step.expression, overflow="fold")
+        line = Text(_titled(step), overflow="fold")
+        line.stylize("bold", 0, len(step.name))
         line.append(f"\n{extents}  " if extents else "\n", "dim")
         line.append(f"{count(step.flops)} flops  {size(step.bytes)}", "green")
         return line
@@ -253,6 +254,15 @@ def contraction_trees(steps: tuple[StepNote, ...]) -> list[Tree]:
             grow(child, tree)
         trees.append(tree)
     return trees
+
+
+def _titled(step: StepNote) -> str:
+    """The step's equation, behind its name if it does not begin with it; ranges are left to the line of extents."""
+    expression = step.expression
+    head, over, ranges = expression.rpartition(" over ")
+    if over and step.extents and "<" in ranges:
+        expression = head
+    return expression if expression.startswith(step.name) else f"{step.name}  {expression}"
 
 
 def _roots(steps: tuple[StepNote, ...]) -> list[StepNote]:

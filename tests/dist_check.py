@@ -1,4 +1,4 @@
-"""Looks inside the built distributions: `python tests/dist_check.py dist`, run by `make dist-check` (too slow for pytest).
+"""Looks inside the built distributions: `python tests/dist_check.py dist`, run by `make dist-check` (slow to build).
 
 The wheel holds the packages of pyproject.toml and nothing else at its top level; the source distribution holds what is
 needed to run the tests.

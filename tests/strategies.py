@@ -205,9 +205,12 @@ class _Builder:
         if semiring in (BOOLEAN, ALL):
             factors = tuple(self.real(inner, depth - 1) for _ in range(self.choose.randrange(1, 3)))
             return Einsum(bound, factors, BOOL, BOOL, semiring)
-        count = 1 if not semiring.mul else self.choose.randrange(4)
+        least = 1 if isinstance(semiring.one, str) else 0  # an infinite 1 makes NaN of later products
+        count = 1 if not semiring.mul else self.choose.randrange(least, 4)
         make = self.expr if semiring == PLUS_TIMES else self.real
         factors = tuple(make(inner, depth - 1) for _ in range(count))
+        if semiring == MAX_TIMES:  # a semiring of the numbers from 0 up
+            factors = tuple(self.mapped("abs", f) for f in factors)
         dtype = promote(*(f.dtype for f in factors)) if factors else F32
         dtype = FUNCTIONS[semiring.add].result((dtype, dtype))  # logaddexp makes floats of integers
         return Einsum(bound, factors, dtype, accumulation_type(dtype), semiring)

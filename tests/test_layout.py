@@ -182,7 +182,11 @@ def _module_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def test_the_front_door_is_light() -> None:
-    todo, seen, bad = ["stein"], set(), []
+    # The front door looks its public names up on first use; their homes count as reachable.
+    door = [target for target, _ in _imports("stein", _tree("stein"))]
+    homes = [target.rpartition(".")[0] for target in door if target.startswith("stein.")]
+    assert homes
+    todo, seen, bad = ["stein", *homes], set(), []
     while todo:
         name = todo.pop()
         if name in seen:

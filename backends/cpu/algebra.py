@@ -1,7 +1,7 @@
 """Accumulators: what a sum over a semiring keeps in registers while it runs.
 
-For most semirings that is the sum itself. A sum by `logaddexp` keeps the pair (largest term m, sum of exp(term - m)), so
-that one pass needs one exponential per term and nothing overflows. `tile` is written against this interface only.
+For most semirings that is the sum itself. A sum by `logaddexp` keeps the pair (largest term m, sum of exp(term - m)),
+so that one pass needs one exponential per term and nothing overflows. `tile` is written against this interface only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""The choice of a schedule: which axis goes into vector lanes, which into registers, and which family of loops around them.
+"""The choice of a schedule: which axis goes into vector lanes, which into registers, and which family of loops around
+them.
 
-All candidates are priced by one formula: vector steps times (arithmetic + loads divided by their reuse + the share of the
-store). A family follows from the price of its candidate, never from the name of an operation. Pure; nothing here knows LLVM.
+All candidates are priced by one formula: vector steps times (arithmetic + loads divided by their reuse + the share of
+the store). A family follows from the price of its candidate, never from the name of an operation. Pure; nothing here
+knows LLVM.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ _GATHER_LANES = 16
 
 @dataclass(frozen=True)
 class Choice:
-    """A schedule as numbers of axes: `vector`, `rows` and `columns` (register axes), reduced axes in loops and in a table,
-    and the outer ones; with the register tile (`lanes`, `height` rows, `width` columns, `vectors`). `cycles` is the price.
+    """A schedule as numbers of axes: `vector`, `rows` and `columns` (register axes), reduced axes in loops and in a
+    table, and the outer ones; with the register tile (`lanes`, `height` rows, `width` columns, `vectors`). `cycles`
+    is the price.
     """
 
     vector: int
@@ -95,22 +98,28 @@ def _cheapest(problem: Problem, machine: Machine, family: str | None) -> _Candid
     rows = _row_axes(form, lines, outs)
     best: _Candidate | None = None
     for v in _vector_axes(form, lines):
-        n, strides, across = lines[v]
+        n, _, across = lines[v]
         lanes = full if n > full // 4 or full <= 4 or len(form.inputs) != 2 else max(1, full // 4)
         passes = steps / n * -(-n // lanes)
         store = _store_cost(form, lines[v], lanes, depth)
         for u in (None, *(i for i in rows if i != v)):
             x = _second_axis(form, lines, outs, u, v) if across and u is not None else None
             cost = passes * (_load_cost(form, lines, volume, steps, v, u, x, lanes) + store)
-            far = u is not None and not across and depth > 1 and depth * n * form.sizes[0] > 1 << 20 and lines[u].extent > 64
+            far = (
+                u is not None
+                and not across
+                and depth > 1
+                and depth * n * form.sizes[0] > 1 << 20
+                and lines[u].extent > 64
+            )
             if far:
                 cost *= 1.25
             if best is None or cost < best.cycles * 0.999:
                 best = _Candidate(cost, v, u, x, lanes)
             if u is not None and not across and depth > 1 and family != "direct":
-                cost = _packed_cost(form, lines, machine, v, u, steps, depth, lanes)
-                if cost is not None and (cost < best.cycles or (family == "packed" and not best.packed)):
-                    best = _Candidate(cost, v, u, None, lanes, packed=True)
+                packed = _packed_cost(form, lines, machine, v, u, steps, depth, lanes)
+                if packed is not None and (packed < best.cycles or (family == "packed" and not best.packed)):
+                    best = _Candidate(packed, v, u, None, lanes, packed=True)
     assert best is not None
     return best
 
@@ -220,7 +229,9 @@ def _packed(problem: Problem, machine: Machine, best: _Candidate) -> Choice:
 
 
 def _serial(problem: Problem, machine: Machine) -> Choice:
-    """Scatter with collisions: points one after the other, or one vector at a time along an axis that does not collide."""
+    """Scatter with collisions: points one after the other, or one vector at a time along an axis that does not
+    collide.
+    """
     form, lines = problem.form, problem.lines
     good = [i for i, line in enumerate(lines) if not line.reduced and abs(line.strides[0]) >= form.sizes[0]]
 
@@ -277,7 +288,15 @@ def _direct(problem: Problem, machine: Machine, best: _Candidate, constants: boo
         u = x = None  # nothing is reused along it
     if flip or 2 in classes or cold:
         lanes = min(lanes, _GATHER_LANES)
-    height = 1 if u is None else lanes if flip else 4 if x is not None or form.complex or form.streaming or form.bytewise else 8
+    height = (
+        1
+        if u is None
+        else lanes
+        if flip
+        else 4
+        if x is not None or form.complex or form.streaming or form.bytewise
+        else 8
+    )
     if machine.registers < 32 and not flip:
         height = min(height, 4)
     width = 1 if x is None else 4 if machine.registers >= 32 else 2
@@ -291,7 +310,9 @@ def _direct(problem: Problem, machine: Machine, best: _Candidate, constants: boo
     outer = _by_stride(lines, [i for i, line in enumerate(lines) if not line.reduced and i not in inside])
     whole = depth * n * form.sizes[0]
     rows_first = steps > 1 << 16 and not across and u is not None and whole <= machine.level1 and not flip and not pure
-    stream = not across and u is None and len(loops) == 1 and not table and form.partial and whole > 1 << 16 and not cold
+    stream = (
+        not across and u is None and len(loops) == 1 and not table and form.partial and whole > 1 << 16 and not cold
+    )
     blocked = () if stream or not form.fused else _blocked(lines, loops, table, v if across else None, lanes * vectors)
     return Choice(
         v, u, x, loops, table, outer, lanes, height, width, vectors, best.cycles,
@@ -313,7 +334,16 @@ def _blocked(
 
 
 def _vectors(
-    form: Form, machine: Machine, n: int, lanes: int, height: int, across: bool, flip: bool, cold: bool, dots: bool, steps: int
+    form: Form,
+    machine: Machine,
+    n: int,
+    lanes: int,
+    height: int,
+    across: bool,
+    flip: bool,
+    cold: bool,
+    dots: bool,
+    steps: int,
 ) -> int:
     """How many vectors wide the register tile is: what leaves the fewest, fullest tiles."""
     if form.streaming or cold or flip:

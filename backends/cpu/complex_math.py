@@ -1,8 +1,8 @@
 """Complex functions on vector registers, from formulas over real ones.
 
 A value is a pair of vectors. The formulas are the classic ones that avoid overflow in the middle: Smith's division,
-Kahan's square root ("Branch cuts for complex elementary functions", 1987). Single precision uses doubles where the middle
-of a computation needs the range.
+Kahan's square root ("Branch cuts for complex elementary functions", 1987). Single precision uses doubles where the
+middle of a computation needs the range.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def _each(name: str) -> Rule:
 
 def multiply(r: Registers, element: str, a: Value, b: Value) -> Value:
     """a b, four multiplications, two of them fused."""
-    return multiply_add(r, element, (r.binary("fmul", element, a[0], b[0]), r.binary("fmul", element, a[0], b[1])), a[1], b)
+    return multiply_add(
+        r, element, (r.binary("fmul", element, a[0], b[0]), r.binary("fmul", element, a[0], b[1])), a[1], b
+    )
 
 
 def multiply_add(r: Registers, element: str, start: Value, imaginary: str, b: Value) -> Value:
@@ -75,7 +77,9 @@ def _abs1(r: Registers, e: str, a: str) -> str:
 
 
 def _extreme(name: str) -> Rule:
-    """The argument that is `name` (ge, le) the other, lexicographically; the first one wins if it is NaN, then the second."""
+    """The argument that is `name` (ge, le) the other, lexicographically; the first one wins if it is NaN, then the
+    second.
+    """
 
     def rule(r: Registers, t: DType, args: Sequence[Value]) -> Value:
         from .elementwise import compute as function
@@ -110,7 +114,9 @@ def _absolute(r: Registers, t: DType, args: Sequence[Value]) -> Value:
     large, small = r.pick(swap, e, y, x), r.pick(swap, e, x, y)
     ratio = r.binary("fdiv", e, small, large)
     root = r.intrinsic("sqrt", e, r.intrinsic("fma", e, ratio, ratio, r.same(e, 1.0)))
-    size = r.pick(r.compare("oeq", e, large, "zeroinitializer"), e, r.binary("fadd", e, x, y), r.binary("fmul", e, large, root))
+    size = r.pick(
+        r.compare("oeq", e, large, "zeroinitializer"), e, r.binary("fadd", e, x, y), r.binary("fmul", e, large, root)
+    )
     return (_infinite_wins(r, e, a, b, size),)
 
 

@@ -1,7 +1,7 @@
 """From a `Choice` to a `Kernel` and the arguments of its call.
 
-Kernels are built from a `Recipe`, which holds classes of strides instead of sizes, so equal recipes share one kernel. The
-order of the argument words is that of `lower`.
+Kernels are built from a `Recipe`, which holds classes of strides instead of sizes, so equal recipes share one kernel.
+The order of the argument words is that of `lower`.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def kernel_of(recipe: Recipe) -> Kernel:
     if packed:
         factors = tuple(Load(panels[f] - 1) for f in range(len(form.factors)))
     few = not across and "u" not in recipe.free and len(form.inputs) <= 2 and not form.streaming
-    unroll = 2 if few or packed and not form.bytewise else 1
+    unroll = 2 if few or (packed and not form.bytewise) else 1
     tile = Tile(
         factors, recipe.free, recipe.reduced, "v", recipe.lanes, form.accumulate, form.semiring, form.epilogue,
         vectors=recipe.vectors, unroll=unroll, flip="u" if recipe.flip else "", blocked=recipe.blocked, update=form.update,
@@ -109,7 +109,9 @@ def _panel_order(recipe: Recipe) -> tuple[int, int]:
 
 
 def _packed_nest(recipe: Recipe, tile: Tile, panels: dict[int, int]) -> Nest:
-    """Goto and van de Geijn's loops ("Anatomy of high-performance matrix multiplication", 2008) around a register tile."""
+    """Goto and van de Geijn's loops ("Anatomy of high-performance matrix multiplication", 2008) around a register
+    tile.
+    """
     left, right = _panel_order(recipe)
     form, inner = recipe.form, recipe.reduced
     nest: Nest = Loop("v", _vector_steps(recipe), Loop("u", ladder(recipe.height), tile), cut=True)
@@ -126,7 +128,10 @@ def _packed_nest(recipe: Recipe, tile: Tile, panels: dict[int, int]) -> Nest:
 
 def stage_of(problem: Problem, choice: Choice, machine: Machine, constants: bool, buffers: tuple[int, ...]) -> Stage:
     """The kernel of a choice with its arguments; `buffers` says where each tensor lies."""
-    form, lines = problem.form, problem.lines or (Line(1, (problem.form.sizes[0], *(0,) * (len(problem.form.sizes) - 1)), False),)
+    form, lines = (
+        problem.form,
+        problem.lines or (Line(1, (problem.form.sizes[0], *(0,) * (len(problem.form.sizes) - 1)), False),),
+    )
     names = _names(choice)
     inside = list(names)
     blocks = _blocks(form, lines, choice, machine)
@@ -141,7 +146,9 @@ def stage_of(problem: Problem, choice: Choice, machine: Machine, constants: bool
     reduced = (("kt",) if choice.table else ()) + tuple(names[i] for i in choice.loops)
     if lines[choice.vector].reduced:
         reduced = (*reduced, "v")
-    free = tuple(names[i] for i in (choice.rows, choice.columns, choice.vector) if i is not None and not lines[i].reduced)
+    free = tuple(
+        names[i] for i in (choice.rows, choice.columns, choice.vector) if i is not None and not lines[i].reduced
+    )
     blocked = tuple("kt" if i < 0 else names[i] for i in choice.blocked)
     count = prod(lines[i].extent for i in choice.outer)
     share, grain = ("", 1) if constants and choice.cycles < _WORTH_SHARING else _share(lines, choice, names, count)
@@ -237,7 +244,10 @@ def _words(
     blocks: list[tuple[str, int]],
     buffers: tuple[int, ...],
 ) -> tuple[
-    tuple[int, ...], tuple[tuple[int, int, int], ...], tuple[tuple[int, int], ...], tuple[tuple[int, tuple[int, ...]], ...]
+    tuple[int, ...],
+    tuple[tuple[int, int, int], ...],
+    tuple[tuple[int, int], ...],
+    tuple[tuple[int, tuple[int, ...]], ...],
 ]:
     tensors = range(len(kernel.dtypes))
     pointers = tuple((t, buffers[t], problem.offsets[t]) for t in tensors)

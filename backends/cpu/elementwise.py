@@ -1,8 +1,8 @@
 """The functions of `ir.functions` on vector registers: one table from a name to the code that computes it.
 
-`evaluate` turns a `Leaf` tree into values; `apply` does one function on arguments of one common type, as NumPy defines it
-there (bool arithmetic is logic, integers wrap, half precisions are computed in single precision and rounded). Complex
-functions are in `complex_math`, transcendental real ones in `vector_math`.
+`evaluate` turns a `Leaf` tree into values; `apply` does one function on arguments of one common type, as NumPy
+defines it there (bool arithmetic is logic, integers wrap, half precisions are computed in single precision and
+rounded). Complex functions are in `complex_math`, transcendental real ones in `vector_math`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,14 @@ def working_type(name: str, dtypes: Sequence[DType]) -> DType:
 
 
 def evaluate(
-    leaf: Leaf, registers: Registers, load: Callable[[int], tuple[Value, DType]], total: tuple[Value, DType] | None = None
+    leaf: Leaf,
+    registers: Registers,
+    load: Callable[[int], tuple[Value, DType]],
+    total: tuple[Value, DType] | None = None,
 ) -> tuple[Value, DType]:
-    """The value of a tree and its type. `load` gives an operand's element; `total` is the reduced value, in an epilogue."""
+    """The value of a tree and its type. `load` gives an operand's element; `total` is the reduced value, in an
+    epilogue.
+    """
     match leaf:
         case Load(operand):
             return load(operand)
@@ -113,7 +118,9 @@ def _compare(r: Registers, name: str, t: DType, args: Sequence[Value]) -> Value:
     if t.kind == "c":
         if name in ("eq", "ne"):
             join, condition = ("and", "oeq") if name == "eq" else ("or", "une")
-            return r.flag(r.binary(join, "i1", *(r.compare(condition, element, x, y) for x, y in zip(a, b, strict=True))))
+            return r.flag(
+                r.binary(join, "i1", *(r.compare(condition, element, x, y) for x, y in zip(a, b, strict=True)))
+            )
         # Complex numbers are ordered by the real part, then by the imaginary part.
         major = r.compare("olt" if name[0] == "l" else "ogt", element, a[0], b[0])
         equal = r.compare("oeq", element, a[0], b[0])
@@ -232,7 +239,9 @@ def _integer_power(r: Registers, t: DType, args: Sequence[Value]) -> Value:
         return (value,)
     minus = r.same(element, -1)
     parity = r.compare("eq", element, r.binary("and", element, exponent, one), "zeroinitializer")
-    unit = r.pick(r.compare("eq", element, base, minus), element, r.pick(parity, element, one, minus), "zeroinitializer")
+    unit = r.pick(
+        r.compare("eq", element, base, minus), element, r.pick(parity, element, one, minus), "zeroinitializer"
+    )
     unit = r.pick(r.compare("eq", element, base, one), element, one, unit)
     return (r.pick(r.compare("slt", element, exponent, "zeroinitializer"), element, unit, value),)
 
@@ -298,9 +307,7 @@ _FLOAT: dict[str, Rule] = {
 _EXACT = {"neg", "maximum", "minimum", "abs", "floor", "ceil", "round", "sign", "relu", "clip", "conj", "real", "imag"}
 
 
-def _literal_power(
-    r: Registers, args: Sequence[tuple[Value, DType]], exponent: Literal, result: DType
-) -> Value | None:
+def _literal_power(r: Registers, args: Sequence[tuple[Value, DType]], exponent: Literal, result: DType) -> Value | None:
     """x ** 2 and the like by multiplications, which is exact for integers and closer than the general function."""
     joint = working_type("pow", [dtype for _, dtype in args])
     if isinstance(exponent.value, complex) or joint == BOOL:

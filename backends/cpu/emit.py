@@ -164,7 +164,9 @@ class Code:
     def module(self, name: str, attributes: str) -> str:
         """The whole module: helpers, declarations and `void name(ptr args, i64 lo, i64 hi)`."""
         helpers = "\n".join(self.helpers[key] for key in sorted(self.helpers))
-        defined = {line.split("@", 1)[1].split("(", 1)[0] for line in helpers.splitlines() if line.startswith("declare")}
+        defined = {
+            line.split("@", 1)[1].split("(", 1)[0] for line in helpers.splitlines() if line.startswith("declare")
+        }
         declared = [d for d in sorted(self.declarations) if d.split("@", 1)[1].split("(", 1)[0] not in defined]
         head = f"define void @{name}(ptr %args, i64 %lo, i64 %hi) {attributes} {{"
         return "\n".join([helpers, *declared, head, "entry:", *self.lines, "  ret void", "}", ""])

@@ -1,8 +1,8 @@
 """Machine code from kernels: compile once, keep in memory, keep on disk, link into the process.
 
 `compile_kernel` is the only way in. It looks in memory (a bounded table keyed by the `Kernel` value), then on disk
-(`objects`), then emits and compiles. However many threads ask for a kernel, one compiles it. A `CompiledKernel` owns its
-code: the memory is freed when the last reference goes, so a `Call` keeps one.
+(`objects`), then emits and compiles. However many threads ask for a kernel, one compiles it. A `CompiledKernel` owns
+its code: the memory is freed when the last reference goes, so a `Call` keeps one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class CompiledKernel:
             target = target_machine(self.machine)
             with _COMPILE:
                 return str(target.emit_assembly(_parse(text, target)))
-        raise BackendError(f"there is no source of kind {kind!r}", code="no-such-source", help='ask for "llvm" or "asm"')
+        raise BackendError(
+            f"there is no source of kind {kind!r}", code="no-such-source", help='ask for "llvm" or "asm"'
+        )
 
 
 class _Entry:

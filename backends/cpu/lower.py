@@ -1,8 +1,9 @@
 """From a `Kernel` to the text of an LLVM module: walks the loop tree with a `Scope`.
 
 The function is `void name(i64 *args, i64 lo, i64 hi)`. `args` holds, in this order: the address of each tensor; of each
-scratch area; the extents that are not fixed; for each tensor its run-time strides, then its offset tables; and where the
-nest has an `Outer`, the number of outer axes, the product of their extents, the extents, and the strides of each tensor.
+scratch area; the extents that are not fixed; for each tensor its run-time strides, then its offset tables; and where
+the nest has an `Outer`, the number of outer axes, the product of their extents, the extents, and the strides of each
+tensor.
 """
 
 from __future__ import annotations
@@ -10,7 +11,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...ir.loops import (
-    RUN_TIME, TABLE, Kernel, Load, Local, Loop, Nest, Outer, Pack, Seq, Share, Tile,
+    RUN_TIME,
+    TABLE,
+    Kernel,
+    Load,
+    Local,
+    Loop,
+    Nest,
+    Outer,
+    Pack,
+    Seq,
+    Share,
+    Tile,
 )  # fmt: skip
 from .emit import Code, Number
 from .machine import Machine
@@ -160,7 +172,9 @@ class _Lowering:
             quotient = code.op(f"sdiv i64 {values[0]}, {extent}")
             rest = code.op(f"srem i64 {values[0]}, {extent}")
             code.do(f"store i64 {rest}, ptr {cell}, align 8")
-            moved = [code.offset(p, code.mul(rest, row(t + 1, digit))) for t, p in zip(tensors, values[1:], strict=True)]
+            moved = [
+                code.offset(p, code.mul(rest, row(t + 1, digit))) for t, p in zip(tensors, values[1:], strict=True)
+            ]
             return [quotient, *moved]
 
         first = [("i64", low)] + [("ptr", scope.pointers[t]) for t in tensors]
@@ -177,7 +191,9 @@ class _Lowering:
                 code.do(f"store i64 {code.op(f'select i1 {full}, i64 0, i64 {value}')}, ptr {cell}, align 8")
                 back = code.op(f"select i1 {full}, i64 {extent}, i64 0")
                 move = code.sub(values[0], back)
-                moved = [code.offset(p, code.mul(move, row(t + 1, digit))) for t, p in zip(tensors, values[1:], strict=True)]
+                moved = [
+                    code.offset(p, code.mul(move, row(t + 1, digit))) for t, p in zip(tensors, values[1:], strict=True)
+                ]
                 return [code.op(f"zext i1 {full} to i64"), *moved]
 
             return code.loop(0, count, 1, [("i64", "1")] + [("ptr", p) for p in pointers], roll)[1:]

@@ -57,4 +57,6 @@ def _cache_bytes(index: int, default: int) -> int:
             text = file.read().strip()
     except OSError:
         return default
-    return int(text[:-1]) << {"K": 10, "M": 20}[text[-1]] if text[-1:] in {"K", "M"} and text[:-1].isdigit() else default
+    return (
+        int(text[:-1]) << {"K": 10, "M": 20}[text[-1]] if text[-1:] in {"K", "M"} and text[:-1].isdigit() else default
+    )

@@ -14,8 +14,8 @@ from ...ir.loops import Kernel, Local, Loop, Nest, Outer, Pack, Seq, Share, Tile
 class Stage:
     """One kernel and its arguments: `words` with addresses left 0, and which word is which buffer or table.
 
-    `pointers` are (word, buffer, byte offset), `tables` (word, byte offsets), `scratch` (word, bytes). `nanoseconds` is the
-    estimate for one core.
+    `pointers` are (word, buffer, byte offset), `tables` (word, byte offsets), `scratch` (word, bytes). `nanoseconds`
+    is the estimate for one core.
     """
 
     kernel: Kernel
@@ -62,7 +62,9 @@ class Plan:
 
     def describe(self) -> str:
         """The plan for people: estimates, then the loops of each kernel."""
-        lines = [f"{self.family}: {self.flops:.3g} flops, {self.bytes:.3g} bytes, about {self.nanoseconds / 1e3:.3g} us on one core"]
+        lines = [
+            f"{self.family}: {self.flops:.3g} flops, {self.bytes:.3g} bytes, about {self.nanoseconds / 1e3:.3g} us on one core"
+        ]
         for size in self.temporaries:
             lines.append(f"  temporary of {size} bytes")
         for stage in self.stages:

@@ -1,8 +1,8 @@
 """Contractions made small: what the scheduler looks at instead of the `Contraction` it was given.
 
-Axes of one step go, axes are turned so that the output (or the first operand that moves) runs forwards, neighbouring axes
-that are one loop in every tensor are merged, and an empty reduction becomes a constant. `Form` is what is left when sizes
-and strides are taken away; forms are interned, so that choosing a kernel need not hash trees of dataclasses.
+Axes of one step go, axes are turned so that the output (or the first operand that moves) runs forwards, neighbouring
+axes that are one loop in every tensor are merged, and an empty reduction becomes a constant. `Form` is what is left
+when sizes and strides are taken away; forms are interned, so that choosing a kernel need not hash trees of dataclasses.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Form:
     """A contraction without sizes. Equal forms are the same object (`form_of`), so they hash by identity.
 
     `factors_of[t]` says which factors load tensor t; `inputs` are the tensors of factors, `extra` those of the epilogue
-    only. `work` is the rough cost of evaluating the factors once, beyond one multiplication. `partial` says that the output
-    can hold partial sums; `bytewise` that products of bytes are taken, which processors emulate.
+    only. `work` is the rough cost of evaluating the factors once, beyond one multiplication. `partial` says that the
+    output can hold partial sums; `bytewise` that products of bytes are taken, which processors emulate.
     """
 
     dtypes: tuple[DType, ...]
@@ -163,8 +163,11 @@ def merged(lines: list[Line]) -> tuple[Line, ...]:
         again = False
         for i, (n, outer, reduced) in enumerate(lines):
             for j, (m, inner, same) in enumerate(lines):
-                if i != j and reduced == same and outer[0] == inner[0] * m and all(
-                    a == b * m for a, b in zip(outer, inner, strict=True)
+                if (
+                    i != j
+                    and reduced == same
+                    and outer[0] == inner[0] * m
+                    and all(a == b * m for a, b in zip(outer, inner, strict=True))
                 ):
                     lines[j] = Line(n * m, inner, reduced)
                     del lines[i]

@@ -1,7 +1,7 @@
 """Contractions in several stages: an operand laid out anew first, or a long sum done in parts that threads can share.
 
-Both are rewritings of a `Problem` into problems; every one of them goes through `choose` like any other, and a rewriting is
-taken where the prices of its parts add up to less.
+Both are rewritings of a `Problem` into problems; every one of them goes through `choose` like any other, and a
+rewriting is taken where the prices of its parts add up to less.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def _traffic(problem: Problem) -> float:
 
 
 def _candidates(part: Part, first: int) -> list[int]:
-    """Operands not yet laid out, read several times, that are gathered or whose axes do not merge into rows and columns."""
+    """Operands not yet laid out, read several times, that are gathered or whose axes do not merge into rows and
+    columns.
+    """
     problem, choice = part.problem, part.choice
     lines = problem.lines
     good = []
@@ -159,9 +161,14 @@ def _split(problem: Problem, machine: Machine, length: int) -> tuple[list[Part],
     buffers = (buffer, *range(1, len(form.dtypes)))
     run = Line(length, (0, *strides[1:]), True)
     rounds = Line(runs, (results * size, *(length * s for s in strides[1:])), False)
-    parts = [_part(Problem(partial, merged([*kept, rounds, run]), (0, *problem.offsets[1:])), buffers, machine, "split")]
+    parts = [
+        _part(Problem(partial, merged([*kept, rounds, run]), (0, *problem.offsets[1:])), buffers, machine, "split")
+    ]
     if left:
-        start = (runs * results * size, *(o + runs * length * s for o, s in zip(problem.offsets[1:], strides[1:], strict=True)))
+        start = (
+            runs * results * size,
+            *(o + runs * length * s for o, s in zip(problem.offsets[1:], strides[1:], strict=True)),
+        )
         rest = Line(left, (0, *strides[1:]), True)
         parts.append(_part(Problem(partial, merged([*kept, rest]), start), buffers, machine, "rest"))
     parts.append(_sum_of_parts(problem, dense, runs + bool(left), results, machine))

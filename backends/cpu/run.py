@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from itertools import pairwise
 
 from .launch import Call
 
@@ -30,6 +31,6 @@ def run_calls(calls: Sequence[Call], buffers: Sequence[int], shares: int = 1) ->
             scratch.append(area)
         function = _FUNCTION(call.address)
         bounds = [call.count * i // shares for i in range(shares + 1)]
-        for low, high in zip(bounds, bounds[1:], strict=False):
+        for low, high in pairwise(bounds):
             if low < high:
                 function(ctypes.addressof(words), low, high)

@@ -1,7 +1,8 @@
 """The front of the CPU code generator: `schedule` chooses a plan for a contraction, `launch` makes it ready to run.
 
-A plan is a list of stages. Most contractions are one kernel; an operand in an order that no register tile likes is laid out
-anew first, and a long sum with few results is done in parts that threads can share. `schedule` is pure: it compiles nothing.
+A plan is a list of stages. Most contractions are one kernel; an operand in an order that no register tile likes is
+laid out anew first, and a long sum with few results is done in parts that threads can share. `schedule` is pure: it
+compiles nothing.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ def schedule(
 ) -> Plan:
     """The plan of a contraction, for its sizes and strides.
 
-    With `constants`, kernels are specialised to exactly these sizes: faster for small ones, and one kernel for each size.
-    `family` forces "direct" or "packed" where that is possible (for tests and experiments).
+    With `constants`, kernels are specialised to exactly these sizes: faster for small ones, and one kernel for each
+    size. `family` forces "direct" or "packed" where that is possible (for tests and experiments).
 
     >>> from ...ir.loops import Axis, Load
     >>> from ...ir.types import F32

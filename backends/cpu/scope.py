@@ -1,7 +1,9 @@
-"""Where lowering stands in a loop nest: the extent of each axis, and the address and strides of each tensor, at this point.
+"""Where lowering stands in a loop nest: the extent of each axis, and the address and strides of each tensor, at this
+point.
 
-A loop makes a new `Scope` for its body, with the axis shortened and the pointers moved; `Pack` and `Local` rebind a tensor.
-Extents and strides are ints where they are known, which is how register tiles, tails and specialised kernels come about.
+A loop makes a new `Scope` for its body, with the axis shortened and the pointers moved; `Pack` and `Local` rebind a
+tensor. Extents and strides are ints where they are known, which is how register tiles, tails and specialised kernels
+come about.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from .emit import Code, Number
 @dataclass(frozen=True)
 class Scope:
     """`extents` are exact, `caps` are upper bounds (ints where a block may be short). `panels` are packed tensors whose
-    panel has not been entered: (axis, inner axes). `tables` holds addresses of offset tables by (axis, tensor). `blocks` are
-    the reduction blocks around this point: (start, end, extent).
+    panel has not been entered: (axis, inner axes). `tables` holds addresses of offset tables by (axis, tensor).
+    `blocks` are the reduction blocks around this point: (start, end, extent).
     """
 
     extents: dict[str, Number]
@@ -30,9 +32,7 @@ class Scope:
 
     def at(self, code: Code, axis: str, start: Number, extent: Number, cap: Number) -> Scope:
         """The same from `start` on along an axis, `extent` long (at most `cap`)."""
-        pointers = {
-            t: code.offset(p, code.mul(start, self.strides[t].get(axis, 0))) for t, p in self.pointers.items()
-        }
+        pointers = {t: code.offset(p, code.mul(start, self.strides[t].get(axis, 0))) for t, p in self.pointers.items()}
         strides, panels = dict(self.strides), dict(self.panels)
         for tensor, (along, inner) in self.panels.items():
             if along == axis:  # one panel: dense, as wide as the block may be

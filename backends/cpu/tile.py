@@ -1,9 +1,9 @@
 """Register tiles: the leaf of every loop nest, where all arithmetic is written.
 
 A `Tile` unrolls the free axes that have become constant, keeps one accumulator for each point in registers, runs its
-reductions, and stores. An operand that lacks an axis is reused along it; one that lacks the vector axis is spread; one that
-is contiguous along it is loaded as a vector; else it is gathered, or transposed in registers (`flip`). Equal fragments and
-equal partial products are written once.
+reductions, and stores. An operand that lacks an axis is reused along it; one that lacks the vector axis is spread;
+one that is contiguous along it is loaded as a vector; else it is gathered, or transposed in registers (`flip`). Equal
+fragments and equal partial products are written once.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class TileCode:
                 offsets[at] = total
         return offsets
 
-    # --- one step: the product at every point ---------------------------------------------------------------------------
+    # --- one step: the product at every point
+    # ---------------------------------------------------------------------------
 
     def _load(self, registers: Registers, tensor: int, point: Point, pointers: Pointers, masks: Masks) -> Value:
         at = self._project(self._places(tensor), point)
@@ -151,7 +152,12 @@ class TileCode:
         return {(*base[:place], i, *base[place + 1 :]): column for i, column in enumerate(columns)}
 
     def _fragment(
-        self, factor: _Factor, point: Point, pointers: Pointers, masks: Masks, loaded: dict[tuple[int, Point, int], Value]
+        self,
+        factor: _Factor,
+        point: Point,
+        pointers: Pointers,
+        masks: Masks,
+        loaded: dict[tuple[int, Point, int], Value],
     ) -> Value:
         """One factor at one point, in the accumulation type, in all lanes."""
         registers = self.registers if factor.lanes else self.registers.single
@@ -181,7 +187,8 @@ class TileCode:
         for number, point in enumerate(self.points):
             if point[-1] not in vectors:
                 continue
-            value, key = None, ()
+            value: Value | None = None
+            key: tuple[Point, ...] = ()
             for i, factor in enumerate(self.factors):
                 at = self._project(factor.places, point)
                 if (i, at) not in fragments:
@@ -307,6 +314,7 @@ class TileCode:
         # Whole vectors that fill no group, then one masked vector.
         vector_end = self.code.floor(extent, lanes)
         if len(vectors) > 1:
+
             def alone(inner: Pointers, states: list[State]) -> list[State]:
                 return self._step(inner, states, none, range(1), choose=False)
 
@@ -317,7 +325,15 @@ class TileCode:
         return self._run(axis, vector_end, extent, lanes, 1, short, pointers, sums)[0]
 
     def _run(
-        self, axis: str, low: Number, high: Number, by: int, unroll: int, one: Step, pointers: Pointers, sums: list[State]
+        self,
+        axis: str,
+        low: Number,
+        high: Number,
+        by: int,
+        unroll: int,
+        one: Step,
+        pointers: Pointers,
+        sums: list[State],
     ) -> tuple[list[State], Pointers]:
         """A loop that carries the accumulators and the addresses that move along the axis."""
         moving = [t for t in self.inputs if axis in self.strides[t]]
@@ -325,7 +341,10 @@ class TileCode:
         split = len(carried) - len(moving)
 
         def body(_: Number, values: list[str]) -> list[str]:
-            states, inner = self._grouped(values[:split]), {**pointers, **dict(zip(moving, values[split:], strict=True))}
+            states, inner = (
+                self._grouped(values[:split]),
+                {**pointers, **dict(zip(moving, values[split:], strict=True))},
+            )
             for _copy in range(unroll):
                 states = one(inner, states)
                 for t in moving:
@@ -405,7 +424,9 @@ class _Results:
 
     def _load(self, tensor: int, point: Point) -> Value:
         address, stride, mask, offsets = self._address(tensor, point)
-        return self.registers.load(address, self.tile.scope.dtypes[tensor], stride, mask if stride != 0 else None, offsets)
+        return self.registers.load(
+            address, self.tile.scope.dtypes[tensor], stride, mask if stride != 0 else None, offsets
+        )
 
     def _store(self, value: Value, point: Point) -> None:
         address, stride, mask, offsets = self._address(self.out, point)

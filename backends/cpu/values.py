@@ -1,8 +1,8 @@
 """Values in vector registers: types, constants, conversions, loads and stores, for every element type of the IR.
 
 A value is a tuple of SSA names: one, or two for complex numbers (real and imaginary vectors). Half precisions live in
-registers as single precision that has been rounded, bool as a byte that is 0 or 1. What `elementwise` computes and `tile`
-moves are such values.
+registers as single precision that has been rounded, bool as a byte that is 0 or 1. What `elementwise` computes and
+`tile` moves are such values.
 """
 
 from __future__ import annotations
@@ -252,11 +252,15 @@ class Registers:
         single = self._cast("fptrunc", a, "double", "float")
         back = self._cast("fpext", single, "float", "double")
         bits = self._cast("bitcast", single, "float", "i32")
-        away = self.compare("ogt", "double", self.intrinsic("fabs", "double", back), self.intrinsic("fabs", "double", a))
+        away = self.compare(
+            "ogt", "double", self.intrinsic("fabs", "double", back), self.intrinsic("fabs", "double", a)
+        )
         finite = self.compare("olt", "float", self.intrinsic("fabs", "float", single), self.same("float", float("inf")))
         back_off = self._cast("zext", self.binary("and", "i1", away, finite), "i1", "i32")
         inexact = self.binary("and", "i1", self.compare("one", "double", back, a), finite)
-        odd = self.binary("or", "i32", self.binary("sub", "i32", bits, back_off), self._cast("zext", inexact, "i1", "i32"))
+        odd = self.binary(
+            "or", "i32", self.binary("sub", "i32", bits, back_off), self._cast("zext", inexact, "i1", "i32")
+        )
         return self._cast("bitcast", odd, "i32", "float")
 
     def round_to(self, a: str, dtype: DType) -> str:
@@ -273,8 +277,12 @@ class Registers:
         if self.machine.half:
             return self._cast("fpext", self._cast("bitcast", a, "i16", "half"), "half", "float")
         bits = self._cast("zext", a, "i16", "i32")
-        sign = self.binary("shl", "i32", self.binary("and", "i32", bits, self.same("i32", 0x8000)), self.same("i32", 16))
-        size = self.binary("shl", "i32", self.binary("and", "i32", bits, self.same("i32", 0x7FFF)), self.same("i32", 13))
+        sign = self.binary(
+            "shl", "i32", self.binary("and", "i32", bits, self.same("i32", 0x8000)), self.same("i32", 16)
+        )
+        size = self.binary(
+            "shl", "i32", self.binary("and", "i32", bits, self.same("i32", 0x7FFF)), self.same("i32", 13)
+        )
         number = self.binary("fmul", "float", self._cast("bitcast", size, "i32", "float"), self.same("float", 2.0**112))
         special = self.compare("uge", "i32", size, self.same("i32", 0x7C00 << 13))
         whole = self._cast("bitcast", number, "float", "i32")
@@ -311,7 +319,9 @@ class Registers:
         small = self.binary("fadd", "float", self._cast("bitcast", size, "i32", "float"), magic)
         tiny = self.binary("sub", "i32", self._cast("bitcast", small, "float", "i32"), self.same("i32", 126 << 23))
         odd = self.binary("and", "i32", self.binary("lshr", "i32", size, self.same("i32", 13)), self.same("i32", 1))
-        normal = self.binary("add", "i32", self.binary("add", "i32", size, self.same("i32", (15 - 127 << 23) + 0xFFF)), odd)
+        normal = self.binary(
+            "add", "i32", self.binary("add", "i32", size, self.same("i32", (15 - 127 << 23) + 0xFFF)), odd
+        )
         normal = self.binary("lshr", "i32", normal, self.same("i32", 13))
         number = self.pick(self.compare("ult", "i32", size, self.same("i32", 113 << 23)), "i32", tiny, normal)
         nan = self.compare("ugt", "i32", size, self.same("i32", 0x7F800000))
@@ -323,8 +333,9 @@ class Registers:
     # --- memory -----------------------------------------------------------------------------------------------------
 
     def load(self, pointer: str, dtype: DType, stride: Number, mask: str | None, offsets: str = "") -> Value:
-        """The lanes from `pointer` on, `stride` bytes apart: 0 spreads one element, the item size loads a vector, any other
-        gathers at `offsets` (the vector of byte offsets). Lanes outside the mask are not read; what they hold is arbitrary.
+        """The lanes from `pointer` on, `stride` bytes apart: 0 spreads one element, the item size loads a vector, any
+        other gathers at `offsets` (the vector of byte offsets). Lanes outside the mask are not read; what they hold
+        is arbitrary.
         """
         if self.lanes == 1 or stride == dtype.itemsize:
             return self._load_vector(pointer, dtype, mask)
@@ -357,14 +368,19 @@ class Registers:
             raw = self.code.call(type_, f"llvm.masked.load.{suffix}", *args)
         if parts == 1:
             return (self._widen(raw, dtype),)
-        return tuple(self.shuffle(element, raw, "poison", [2 * lane + part for lane in range(self.lanes)], width) for part in (0, 1))
+        return tuple(
+            self.shuffle(element, raw, "poison", [2 * lane + part for lane in range(self.lanes)], width)
+            for part in (0, 1)
+        )
 
     def _each_part(self, mask: str, parts: int) -> str:
         if parts == 1:
             return mask
         return self.shuffle("i1", mask, "poison", [lane // 2 for lane in range(2 * self.lanes)])
 
-    def store(self, value: Value, pointer: str, dtype: DType, stride: Number, mask: str | None, offsets: str = "") -> None:
+    def store(
+        self, value: Value, pointer: str, dtype: DType, stride: Number, mask: str | None, offsets: str = ""
+    ) -> None:
         """Write the lanes inside the mask, `stride` bytes apart."""
         element, parts = memory_type(dtype), parts_of(dtype)
         raw = [self._narrow(x, dtype) for x in value]

@@ -22,7 +22,7 @@ import numpy as np
 from fuzz_call import Call, Scenario
 from fuzz_classes import CLASSES, STEIN_ONLY
 from fuzz_malformed import Malformed, malformed
-from fuzz_operands import Array, Operand
+from fuzz_operands import Array
 from fuzz_oracle import Expected, Verdict, expected_of, interpreted, judge
 from fuzz_programs import program
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
 from stein.backends.cpu.run import run_calls
 from stein.backends.cpu.schedule import Plan, launch, schedule
 from stein.ir.functions import CAST, FUNCTIONS

@@ -1,23 +1,36 @@
-"""Random contractions, compiled and run, against their meaning in NumPy: every type, semiring, stride pattern and epilogue."""
+"""Random contractions, compiled and run, against their meaning in NumPy: every type, semiring, stride pattern and
+epilogue.
+"""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+
 from stein.backends.cpu.machine import Machine, host, machine_of
-from stein.ir.functions import FUNCTIONS
 from stein.ir.loops import Apply, Axis, Contraction, Leaf, Literal, Load, Total
 from stein.ir.semiring import ALL, MAX_PLUS, PLUS_TIMES, PRODUCT, SEMIRINGS, Semiring
 from stein.ir.types import (
-    BF16, BOOL, C64, C128, DTYPES, F16, F32, F64, I8, I16, I32, I64, U8, U64, DType, accumulation_type, real_type,
+    BF16,
+    BOOL,
+    C64,
+    C128,
+    DTYPES,
+    F16,
+    F32,
+    F64,
+    I8,
+    I16,
+    I32,
+    I64,
+    U8,
+    DType,
+    accumulation_type,
+    real_type,
 )  # fmt: skip
-
-sys.path.insert(0, str(Path(__file__).parent))
-from contraction_oracle import Array, execute, oracle, schedule, view  # noqa: E402
+from stein.tests.backends.cpu.contraction_oracle import Array, execute, oracle, schedule, view
 
 FLOATS = (F16, BF16, F32, F64, C64, C128)
 LENGTHS = (1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 33, 48, 50, 64, 65)
@@ -43,7 +56,13 @@ class Case:
 
     def output(self) -> Array:
         axes = [a for a in self.problem.axes if not a.reduced]
-        return view(self.memory[0], self.starts[0], self.problem.dtypes[0], [a.extent for a in axes], [a.strides[0] for a in axes])
+        return view(
+            self.memory[0],
+            self.starts[0],
+            self.problem.dtypes[0],
+            [a.extent for a in axes],
+            [a.strides[0] for a in axes],
+        )
 
 
 def random_values(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...], spread: float = 1.0) -> Array:
@@ -58,7 +77,9 @@ def random_values(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...]
     return values.astype(dtype.numpy)
 
 
-def layout(rng: np.random.Generator, dtype: DType, extents: list[int], used: list[bool], plain: float = 0.5) -> list[int]:
+def layout(
+    rng: np.random.Generator, dtype: DType, extents: list[int], used: list[bool], plain: float = 0.5
+) -> list[int]:
     """Byte strides of a tensor over some axes in random order: dense, padded, reversed or unaligned."""
     strides, step = [0] * len(extents), dtype.itemsize
     if rng.random() > plain:
@@ -70,7 +91,9 @@ def layout(rng: np.random.Generator, dtype: DType, extents: list[int], used: lis
     return strides
 
 
-def random_contraction(rng: np.random.Generator, dtypes: tuple[DType, ...], accumulate: DType, semiring: Semiring) -> Contraction:
+def random_contraction(
+    rng: np.random.Generator, dtypes: tuple[DType, ...], accumulate: DType, semiring: Semiring
+) -> Contraction:
     """One to five axes; each is reduced or not; each operand has some of them."""
     rank = int(rng.integers(0, 6))
     extents = [int(rng.choice(LENGTHS)) for _ in range(rank)]
@@ -109,7 +132,13 @@ def _real(leaf: Leaf, problem: Contraction) -> DType:
     return real_type(dtype)
 
 
-def check(case: Case, tolerance: Array | float | None = None, shares: int = 1, machine: Machine | None = None, **options: object) -> None:
+def check(
+    case: Case,
+    tolerance: Array | float | None = None,
+    shares: int = 1,
+    machine: Machine | None = None,
+    **options: object,
+) -> None:
     """Run the case and compare; integers and bool must agree exactly."""
     problem = case.problem
     expected = oracle(problem, case.memory, case.starts)
@@ -161,7 +190,11 @@ def test_mixed_types(seed: int) -> None:
         dtypes = tuple(d if d.kind in "biu" else I16 for d in dtypes)
     problem = random_contraction(rng, dtypes, accumulate, PLUS_TIMES)
     if dtypes[0].kind == "u":  # what a negative number becomes there is the platform's choice
-        problem = replace(problem, dtypes=(I64, *dtypes[1:]), axes=tuple(replace(a, strides=(a.strides[0] * 8, *a.strides[1:])) for a in problem.axes))
+        problem = replace(
+            problem,
+            dtypes=(I64, *dtypes[1:]),
+            axes=tuple(replace(a, strides=(a.strides[0] * 8, *a.strides[1:])) for a in problem.axes),
+        )
     check(Case(rng, problem))
 
 
@@ -178,12 +211,21 @@ def test_semirings(seed: int) -> None:
     operands = 1 if not semiring.mul else int(rng.integers(1, 4))
     problem = random_contraction(rng, (dtype,) * (operands + 1), accumulation_type(dtype), semiring)
     if semiring.name == "prod":
-        problem = replace(problem, accumulate=F64, dtypes=(F64, dtype), axes=tuple(replace(a, strides=(a.strides[0] * 8, a.strides[1])) for a in problem.axes))
+        problem = replace(
+            problem,
+            accumulate=F64,
+            dtypes=(F64, dtype),
+            axes=tuple(replace(a, strides=(a.strides[0] * 8, a.strides[1])) for a in problem.axes),
+        )
     case = Case(rng, problem)
     tolerance: Array | float = 0.0
     if semiring.add in ("add", "logaddexp") or semiring.mul in ("add", "mul") or semiring.name == "prod":
         expected = np.abs(oracle(problem, case.memory, case.starts).astype(float))
-        tolerance = np.where(np.isfinite(expected), expected + 16, 0) * 70000 * EPSILON.get(dtype.name, 0) if dtype.kind == "f" else 0.0
+        tolerance = (
+            np.where(np.isfinite(expected), expected + 16, 0) * 70000 * EPSILON.get(dtype.name, 0)
+            if dtype.kind == "f"
+            else 0.0
+        )
         tolerance = np.minimum(tolerance, 2e-3 * (expected + 1)) if dtype.kind == "f" else 0.0
     check(case, tolerance)
 
@@ -223,7 +265,9 @@ def test_epilogue_of_a_reduction_across_lanes_loads_operands() -> None:
     for m, k in ((13, 1000), (1, 77), (40, 256)):
         axes = (Axis(m, (4, 4 * k, 8)), Axis(k, (0, 4, 0), True))
         leaf = Apply("sub", (Apply("cast", (Total(),), F64), Load(1)), F64)
-        check(Case(rng, Contraction(axes, (F32, F32, F64), (Load(0),), F32, epilogue=leaf)), (k + 4) * 2.0**-23 * (k + 4))
+        check(
+            Case(rng, Contraction(axes, (F32, F32, F64), (Load(0),), F32, epilogue=leaf)), (k + 4) * 2.0**-23 * (k + 4)
+        )
 
 
 def test_prologue_is_evaluated_before_the_product() -> None:
@@ -240,7 +284,9 @@ def test_prologue_is_evaluated_before_the_product() -> None:
 @pytest.mark.parametrize("dtype", [F32, F64, I32, BF16], ids=str)
 def test_update_adds_to_the_output(family: str | None, dtype: DType) -> None:
     rng = np.random.default_rng(11)
-    problem = Contraction(product_axes(40, 100, 300, dtype), (dtype,) * 3, (Load(0), Load(1)), accumulation_type(dtype), update=True)
+    problem = Contraction(
+        product_axes(40, 100, 300, dtype), (dtype,) * 3, (Load(0), Load(1)), accumulation_type(dtype), update=True
+    )
     case = Case(rng, problem, 0.25)
     check(case, 2.0**-6 * 8 if dtype == BF16 else bound(problem, case) + 16 * EPSILON.get(dtype.name, 0), family=family)
 
@@ -284,7 +330,12 @@ def test_scalars_and_empty_extents() -> None:
     check(Case(rng, Contraction((), (F32, F32, F32), (Load(0), Load(1)), F32)))
     check(Case(rng, Contraction((Axis(0, (0, 8), True),), (F64, F64), (Load(0),), F64)), 0.0)
     plus_one = Apply("add", (Total(), Literal(1.0, F64)), F64)
-    check(Case(rng, Contraction((Axis(3, (8, 8)), Axis(0, (0, 8), True)), (F64, F64), (Load(0),), F64, epilogue=plus_one)), 0.0)
+    check(
+        Case(
+            rng, Contraction((Axis(3, (8, 8)), Axis(0, (0, 8), True)), (F64, F64), (Load(0),), F64, epilogue=plus_one)
+        ),
+        0.0,
+    )
     check(Case(rng, Contraction((Axis(0, (0, 4), True),), (I32, I32), (Load(0),), I32, MAX_PLUS)))
     nothing = Contraction((Axis(0, (4, 4)), Axis(5, (0, 4), True)), (F32, F32), (Load(0),), F32)
     assert schedule(nothing).stages == ()
@@ -346,7 +397,11 @@ def test_packed_products_of_any_orientation(dtype: DType) -> None:
     for a_row, a_col in ((k, 1), (1, m)):
         for b_row, b_col in ((n, 1), (1, k)):
             s = dtype.itemsize
-            axes = (Axis(m, (n * s, a_row * s, 0)), Axis(n, (s, 0, b_col * s)), Axis(k, (0, a_col * s, b_row * s), True))
+            axes = (
+                Axis(m, (n * s, a_row * s, 0)),
+                Axis(n, (s, 0, b_col * s)),
+                Axis(k, (0, a_col * s, b_row * s), True),
+            )
             problem = Contraction(axes, (dtype,) * 3, (Load(0), Load(1)), accumulation_type(dtype))
             assert schedule(problem, family="packed").families[-1] == "packed"
             check(Case(rng, problem), shares=3, family="packed")
@@ -364,7 +419,9 @@ def test_long_sums_are_blocked() -> None:
         out = np.zeros(4, np.float32)
         problem = Contraction(axes, (F32, F32), (Load(0),), F32)
         execute(schedule(problem), [out.view(np.uint8), x.view(np.uint8)], [0, 0])
-        taken = view(x.view(np.uint8), 0, F32, [a.extent for a in axes if a.reduced], [a.strides[1] for a in axes if a.reduced])
+        taken = view(
+            x.view(np.uint8), 0, F32, [a.extent for a in axes if a.reduced], [a.strides[1] for a in axes if a.reduced]
+        )
         assert abs(out[0] / taken.astype(float).sum() - 1) < 1e-6
 
 

@@ -1,21 +1,20 @@
-"""Every elementwise function on every type that NumPy defines it for, in factors and in epilogues, with special values."""
+"""Every elementwise function on every type that NumPy defines it for, in factors and in epilogues, with special
+values.
+"""
 
 from __future__ import annotations
 
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
+
 from stein.backends.cpu.machine import host, machine_of
 from stein.ir.errors import DTypeError
 from stein.ir.functions import CAST, FUNCTIONS
 from stein.ir.loops import Apply, Axis, Contraction, Literal, Load
 from stein.ir.types import BF16, BOOL, C64, C128, DTYPES, F16, F32, F64, I32, U8, DType, dtype_of
-
-sys.path.insert(0, str(Path(__file__).parent))
-from contraction_oracle import Array, execute, schedule, value_of  # noqa: E402
+from stein.tests.backends.cpu.contraction_oracle import Array, execute, schedule, value_of
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 0.5, 1.5, 2.5, -0.5, -2.5, 3.0, 1e-3, 20.0, -20.0]
 ONLY_REAL = {"sigmoid", "gelu", "silu", "erf", "floor", "ceil", "logaddexp"}
@@ -101,7 +100,11 @@ def compare(got: Array, wanted: Array, arrays: list[Array], name: str, out: DTyp
         size = np.abs(wide[keep])
         power = 1.0
         if name == "pow":  # log z times w is rounded before the exponential: its size multiplies the relative error
-            power = 1 + np.abs(np.log(np.maximum(np.abs(arrays[0]), 1e-30)) * arrays[1])[keep] + 3.2 * np.abs(arrays[1])[keep]
+            power = (
+                1
+                + np.abs(np.log(np.maximum(np.abs(arrays[0]), 1e-30)) * arrays[1])[keep]
+                + 3.2 * np.abs(arrays[1])[keep]
+            )
         assert (np.abs(wide_got[keep] - wide[keep]) <= 16 * eps * power * (size + 1e-30)).all()
         return
     assert np.array_equal(np.isnan(got), np.isnan(wanted))
@@ -131,7 +134,9 @@ def test_conversion(source: DType, target: DType) -> None:
     got = run_map(Apply(CAST, (Load(0),), target), [array], target)
     with np.errstate(all="ignore"):
         wanted = (array.real if source.kind == "c" and target.kind not in "cb" else array).astype(target.numpy)
-    if target.name == "bf16" and source.bits > 32 or source.kind in "iu" and target.bits == 16 and target.kind == "f":
+    if (target.name == "bf16" and source.bits > 32) or (
+        source.kind in "iu" and target.bits == 16 and target.kind == "f"
+    ):
         ulp = 2.0**-7 if target.name == "bf16" else 2.0**-10  # NumPy rounds twice on the way to 16 bits
         assert np.allclose(got.astype(float), wanted.astype(float), rtol=ulp)
         return
@@ -144,9 +149,13 @@ def test_half_conversions_without_hardware_are_the_same() -> None:
     wide = run_map(Apply(CAST, (Load(0),), F32), [bits], F32, plain)
     assert np.array_equal(wide, bits.astype(np.float32), equal_nan=True)
     rng = np.random.default_rng(0)
-    many = np.concatenate([wide, rng.standard_normal(2000) * 10.0 ** rng.integers(-9, 6, 2000), [65519.9, 65520.0]]).astype(np.float32)
+    many = np.concatenate(
+        [wide, rng.standard_normal(2000) * 10.0 ** rng.integers(-9, 6, 2000), [65519.9, 65520.0]]
+    ).astype(np.float32)
     with np.errstate(all="ignore"):
-        assert np.array_equal(run_map(Apply(CAST, (Load(0),), F16), [many], F16, plain), many.astype(np.float16), equal_nan=True)
+        assert np.array_equal(
+            run_map(Apply(CAST, (Load(0),), F16), [many], F16, plain), many.astype(np.float16), equal_nan=True
+        )
 
 
 def test_small_literal_powers_are_exact_products() -> None:
@@ -155,4 +164,6 @@ def test_small_literal_powers_are_exact_products() -> None:
         got = run_map(Apply("pow", (Load(0), Literal(power, F64)), F64), [x], F64)
         wanted = {1: x, 2: x * x, 3: (x * x) * x, 4: (x * x) * (x * x)}[power]
         assert np.array_equal(got, wanted)
-    assert np.array_equal(run_map(Apply("pow", (Load(0), Literal(0.5, F64)), F64), [np.abs(x)], F64), np.sqrt(np.abs(x)))
+    assert np.array_equal(
+        run_map(Apply("pow", (Load(0), Literal(0.5, F64)), F64), [np.abs(x)], F64), np.sqrt(np.abs(x))
+    )
