@@ -75,7 +75,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'stein' has no attribute {name!r}")
-    value = getattr(import_module(f"stein.{_HOME_OF[name]}"), "VERSION" if name == "__version__" else name)
+    home = import_module(f"stein.{_HOME_OF[name]}")
+    value = home.entry() if name == "einsum" else getattr(home, "VERSION" if name == "__version__" else name)
     globals()[name] = value
     return value
 

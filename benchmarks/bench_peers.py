@@ -120,7 +120,7 @@ def jax_peer(threads: int) -> Peer:
     import jax
     import jax.numpy as jnp
 
-    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
 
     def variants(row: Row, operands: list[Array]) -> dict[str, Thunk]:
         arrays = [jnp.asarray(a) for a in operands]

@@ -390,14 +390,18 @@ class Frame:
             return
         low, high = self.reach(affine)
         text = self.scope.source.text[access.span.start : access.span.end]
-        inside = f"{access.tensor.name} has {begin}..{self.resolve(begin + extent - 1)}"
         for left, right, down in ((low, begin, True), (begin + extent - 1, high, False)):
-            at = self._witness(affine, begin if down else begin + extent - 1, down, unknown)
+            last = begin + extent - 1
+            at, values = self._witness(affine, begin if down else last, down, unknown)
+            values += [begin, last]
+            inside = f"{access.tensor.name} has {{{len(values) - 2}}}..{{{len(values) - 1}}}"
             sentence = f"{text} leaves its range{at}: {inside}"
             help = self._inside_help(access, k, slot, affine, unknown)
-            self.scope.sizes.demand(">=", left, right, Issue("out-of-range", sentence, (access.span,), help))
+            self.scope.sizes.demand(
+                ">=", left, right, Issue("out-of-range", sentence, (access.span,), help, tuple(values))
+            )
 
-    def _witness(self, affine: Affine, limit: Size, down: bool, unknown: str | None) -> str:
+    def _witness(self, affine: Affine, limit: Size, down: bool, unknown: str | None) -> tuple[str, list[Size]]:
         """Index values at which the slot leaves its axis: each at the near end, and the first one that moves it out."""
         values = {} if unknown is None else {unknown: ZERO}
         value = affine.offset
@@ -415,8 +419,9 @@ class Frame:
                     last = values[name] + steps
             value = value + c * (last - values[name])
             values[name] = last
-        shown = [f"{n}={self.resolve(values[n])}" for n in sorted(values) if not n.startswith(".")]
-        return " at " + ", ".join(shown) if shown else ""
+        names = [n for n in sorted(values) if not n.startswith(".")]
+        shown = ", ".join(f"{n}={{{k}}}" for k, n in enumerate(names))
+        return f" at {shown}" if shown else "", [self.resolve(values[n]) for n in names]
 
     def _inside_help(self, access: Access, k: int, slot: s.Slot, affine: Affine, unknown: str | None) -> str:
         name, rank = access.tensor.name, len(access.slots)

@@ -230,26 +230,18 @@ class Scope:
                 )
             if not blocks or "pad" in options:
                 continue
-            for k, size in enumerate(tensor.shape[-2:]):
-                block = blocks[k % len(blocks)]
+            sizes = [self.sizes.resolve(n) for n in tensor.shape[-2:]]
+            pairs = [(blocks[k % len(blocks)], n) for k, n in enumerate(sizes)]
+            help = _block_help(structure.name, pairs)
+            for k, (block, size) in enumerate(pairs):
                 sentence = f"block {{left}} does not divide axis {k + max(0, rank - 2)} (size {{right}})"
-                self._demand_block(structure, block, self.sizes.resolve(size), sentence, spans)
-
-    def _demand_block(
-        self, structure: Structure, block: Size, size: Size, sentence: str, spans: tuple[Span, ...]
-    ) -> None:
-        help, b, n = f"{structure.name}(block=..., pad=1)", block.constant, size.constant
-        if structure.name == "blockdiag":
-            help = "a block that divides both axes"
-        elif b is not None and n is not None:
-            fits = max((d for d in range(1, min(b, 4096) + 1) if n % d == 0), default=1)
-            help = f"bsr(block={fits}), or bsr(block={b}, pad=1)"
-        try:
-            self.sizes.demand("divides", block, size, Issue("block", sentence, spans, help))
-        except ShapeError as error:
-            raise StructureError(
-                error.sentence, code="block", source=self.source, spans=spans, help=error.help
-            ) from None
+                try:
+                    self.sizes.demand(">=", block, ONE, Issue("block", "a block of size {left}", spans, "1 or more"))
+                    self.sizes.demand("divides", block, size, Issue("block", sentence, spans, help))
+                except ShapeError as error:
+                    raise StructureError(
+                        error.sentence, code="block", source=self.source, spans=spans, help=error.help
+                    ) from None
 
     # ---------------------------------------------------------------- names
 
@@ -322,6 +314,20 @@ class Scope:
                 tuple(resolve(n) for n in tensor.origin),
                 tensor.place or NOWHERE,
             )
+
+
+def _block_help(name: str, pairs: list[tuple[Size, Size]]) -> str:
+    """Blocks that would fit: multiples of 4 where there are some."""
+    if name == "blockdiag":
+        return "a block that divides both axes"
+    fits = []
+    for block, size in pairs:
+        b, n = block.constant, size.constant
+        if b is None or n is None or b < 1:
+            return f"{name}(block=..., pad=1)"
+        divisors = [d for d in range(1, min(b, 4096) + 1) if n % d == 0]
+        fits.append(max(divisors, key=lambda d: (d % 4 == 0, d)))
+    return f"{name}(block=({','.join(map(str, fits))})), or {name}(block={pairs[0][0]}, pad=1)"
 
 
 def size_names(tree: s.Slot) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import NoReturn
 
-from .errors import DTypeError, ShapeError, Span
+from .errors import DTypeError, ShapeError, Span, SteinError, StructureError
 from .expr import Constraint, Input, Program
 from .size import Size
 
@@ -154,9 +154,8 @@ class Binder:
         def filled(text: str) -> str:
             return re.sub(r"\{([^{}]+)\}", lambda m: str(values.get(m[1], m[0])), text)
 
-        raise ShapeError(
-            filled(c.sentence), code=c.code, source=self.program.source, spans=c.spans, help=filled(c.help)
-        )
+        kind: type[SteinError] = StructureError if c.code == "block" else ShapeError
+        raise kind(filled(c.sentence), code=c.code, source=self.program.source, spans=c.spans, help=filled(c.help))
 
 
 def _axis(name: str) -> tuple[str, int]:

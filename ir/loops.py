@@ -214,6 +214,14 @@ class Kernel:
     nest: Nest
     slots: int = 0
 
+    def __hash__(self) -> int:
+        """The hash of the whole tree, computed once: kernels are looked up at every launch."""
+        known = self.__dict__.get("_hash")
+        if known is None:
+            known = hash((self.dtypes, self.axes, self.extents, self.strides, self.nest, self.slots))
+            object.__setattr__(self, "_hash", known)
+        return int(known)
+
 
 def loads_of(leaf: Leaf) -> tuple[int, ...]:
     """The operands that a leaf loads, each once, in order of appearance.

@@ -316,7 +316,8 @@ def distribute(einsum: Einsum, position: int) -> Expr | None:
         return None
     if factor.function == "sub" and not may_subtract(einsum.semiring):
         return None
-    if any(a.dtype.kind == "b" for a in factor.args) or factor.dtype != einsum.accumulate:
+    mixed = einsum.accumulate != BOOL and any(a.dtype == BOOL for a in factor.args)  # a bool selects: 1 or 0
+    if mixed or factor.dtype != einsum.accumulate:
         return None
     parts = [
         replace(einsum, factors=(*einsum.factors[:position], cast(a, factor.dtype), *einsum.factors[position + 1 :]))

@@ -180,9 +180,11 @@ def _build(
     def slow(*args: Any, **keywords: Any) -> Any:
         return holder[0].evaluate(*args, **keywords)
 
-    dispatch, register = make_dispatcher(slow, spec_first=False)
+    first = typed({})
+    names = tuple(i.name for i in first.inputs if i.name not in constants)
+    dispatch, register = make_dispatcher(slow, spec_first=False, names=names)
     made = callable_class(dispatch)(
-        typed, lambda program: _expression(program, options, constants), target, constants, open_types, check
+        first, typed, lambda program: _expression(program, options, constants), target, constants, open_types, check
     )
     holder.append(made)
     if target == "cpu" and not check:

@@ -40,6 +40,7 @@ class Compiled:
 
     def __init__(
         self,
+        program: Program,
         elaborate: Callable[[Mapping[str, DType]], Program],
         make: Callable[[Program], Expression],
         target: str,
@@ -54,7 +55,7 @@ class Compiled:
         self._open_types = open_types
         self._check = check
         self._expressions: Cache[tuple[DType, ...], Expression] = Cache(64)
-        self._default = make(elaborate({}))
+        self._default = make(program)
         self.program = self._default.program
         self._arguments = self._default.arguments
         self._names = tuple(i.name for i in self._arguments)

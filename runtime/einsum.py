@@ -60,7 +60,7 @@ def einsum(*operands: Any, **keywords: Any) -> Any:
     >>> einsum("ij,j->i", np.eye(2), np.array([3.0, 4.0]))
     array([3., 4.])
     """
-    return (_ENTRY.dispatch or _ENTRY.start())(*operands, **keywords)
+    return entry()(*operands, **keywords)
 
 
 einsum.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ einsum.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
 
 
 class _Entry:
-    """The dispatcher, made at the first call so that importing stein compiles nothing."""
+    """The dispatcher, made when it is first asked for, so that importing stein compiles nothing."""
 
     def __init__(self) -> None:
         self.dispatch: Callable[..., Any] | None = None
@@ -89,12 +89,19 @@ class _Entry:
             if self.dispatch is None:
                 from ..backends.cpu.native import make_dispatcher
 
-                dispatch, self.register = make_dispatcher(evaluate, spec_first=True)
+                dispatch, self.register = make_dispatcher(evaluate, spec_first=True, name="einsum", doc=einsum.__doc__)
                 self.dispatch = dispatch
             return self.dispatch
 
 
 _ENTRY = _Entry()
+
+
+def entry() -> Callable[..., Any]:
+    """What `stein.einsum` is: the native dispatcher itself, which saves each small call a frame of Python."""
+    return _ENTRY.dispatch or _ENTRY.start()
+
+
 _EXPRESSIONS: Cache[object, Expression] = Cache(2048)
 
 
@@ -157,10 +164,8 @@ def read_operands(operands: Sequence[Any], names: bool) -> tuple[Any, Sequence[A
     first = operands[0]
     if isinstance(first, str):
         return parse_spec(first, names), operands[1:]
-    operands = [
-        list(o) if isinstance(o, (np.ndarray, range)) and (k % 2 or (k and k == len(operands) - 1)) and np.ndim(o) == 1 else o  # type: ignore[arg-type]
-        for k, o in enumerate(operands)
-    ]
+    last = len(operands) - 1
+    operands = [_label_list(o) if k % 2 or 0 < k == last else o for k, o in enumerate(operands)]
     if len(operands) == 1 or isinstance(first, (bool, int, float)) and not isinstance(operands[1], (list, tuple, range)):
         raise DTypeError(
             f"the first argument is {'an' if type(first).__name__[0] in 'aeiou' else 'a'} {type(first).__name__}; "
@@ -169,6 +174,13 @@ def read_operands(operands: Sequence[Any], names: bool) -> tuple[Any, Sequence[A
         )
     spec, given = parse_interleaved(operands)
     return spec, given
+
+
+def _label_list(labels: Any) -> Any:
+    """Labels as a list, where they came as a range or an array of integers."""
+    if isinstance(labels, range) or (isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"):
+        return list(labels)
+    return labels
 
 
 def _check_numpy_labels(operands: Sequence[Any]) -> None:

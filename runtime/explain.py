@@ -8,6 +8,7 @@ notebook, in a terminal through rich, or as a picture of the contraction tree th
 from __future__ import annotations
 
 import io
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -329,7 +330,7 @@ def _draw_tree(note: Explanation, path: Path) -> Path:
     places, edges, labels = _layout(note.steps)
     wide = max((x for x, _ in places.values()), default=0.0) + 1
     high = max((y for _, y in places.values()), default=0.0) + 1
-    figure = Figure(figsize=(max(4.0, 2.2 * wide), max(2.5, 1.3 * high + 0.6)), layout="constrained")
+    figure = Figure(figsize=(max(5.0, 2.6 * wide), max(2.5, 1.3 * high + 0.6)), layout="constrained")
     axes = figure.add_subplot()
     axes.set_axis_off()
     axes.set_title(note.summary, fontsize=9)
@@ -344,6 +345,15 @@ def _draw_tree(note: Explanation, path: Path) -> Path:
     axes.set_ylim(-0.5, high - 0.4)
     figure.savefig(path, dpi=150)
     return path
+
+
+def wrapped(text: str, width: int = 34, lines: int = 4) -> str:
+    """A text broken into at most `lines` lines of at most `width` characters.
+
+    >>> wrapped("y[i] = einsum(j; A[i, j], x[j])", 16)
+    'y[i] = einsum(j;\\nA[i, j], x[j])'
+    """
+    return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder=" ..."))
 
 
 Node = tuple[str, int]  # a step's name and 0, or an operand's name and the number of its leaf
@@ -364,7 +374,7 @@ def _layout(
         if step is None or not step.inputs:
             leaves += 1
             key: Node = (name, leaves)
-            places[key], labels[key] = (leaves - 1.0, 0.0), name if step is None else step.expression
+            places[key], labels[key] = (leaves - 1.0, 0.0), name if step is None else wrapped(_titled(step))
             return key
         key = (name, 0)
         if key not in places:
@@ -373,7 +383,7 @@ def _layout(
                 sum(places[c][0] for c in children) / len(children),
                 1 + max(places[c][1] for c in children),
             )
-            labels[key] = f"{step.name}\n{step.expression}\n{count(step.flops)} flops, {size(step.bytes)}"
+            labels[key] = f"{wrapped(_titled(step))}\n{count(step.flops)} flops, {size(step.bytes)}"
             edges.extend((key, child) for child in children)
         return key
 

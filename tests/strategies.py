@@ -83,7 +83,7 @@ class _Builder:
 
     def index(self) -> str:
         """A new index of the current equation; its names are short words, dotted, digits or symbols."""
-        name = self.pick(("i", "j", "k.1", "0", "×", "over", "α"))
+        name: str = self.pick(("i", "j", "k.1", "0", "×", "over", "α"))
         while name in self.extents:
             self.fresh += 1
             name = f"i{self.fresh}"
@@ -109,12 +109,14 @@ class _Builder:
         return Affine.of(i) * self.choose.randrange(1, 4) + self.choose.randrange(3)
 
     def read(self, names: tuple[str, ...]) -> Read:
-        old = [t for t in (*self.inputs, *self.equations) if len(t.shape) <= 2]
+        tensors: list[Input | Equation] = [*self.inputs, *self.equations]
+        old = [t for t in tensors if len(t.shape) <= 2]
         if old and self.chance(40):
             tensor = self.pick(old)
-            slots = tuple(self.bare_or_zero(names, extent) for extent in tensor.shape)
-            return Read(tensor.name, slots, tensor.dtype)
-        slots, shape, pad = [], [], self.pick((None, None, None, 0, 1.0, "edge", "wrap"))
+            return Read(tensor.name, tuple(self.bare_or_zero(names, n) for n in tensor.shape), tensor.dtype)
+        slots: list[Affine] = []
+        shape: list[Size] = []
+        pad = self.pick((None, None, None, 0, 1.0, "edge", "wrap"))
         for _ in range(self.choose.randrange(min(3, len(names) + 1) + 1)):
             slot = self.slot(names)
             _, high = slot.bounds(self.extents)

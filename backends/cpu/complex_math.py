@@ -237,7 +237,8 @@ def _conjugate(r: Registers, t: DType, args: Sequence[Value]) -> Value:
 
 _TABLE: dict[str, Rule] = {
     **{name: _each(name) for name in ("add", "sub", "neg", "round")},
-    "mul": _multiply, "div": _divide, "maximum": _extreme("ge"), "minimum": _extreme("le"), "relu": _relu, "clip": _clip,
+    "mul": _multiply, "div": _divide, "maximum": _extreme("ge"), "minimum": _extreme("le"), "relu": _relu,
+    "clip": _clip,
     "abs": _absolute, "sign": _sign, "exp": _exp, "log": _log, "sqrt": _sqrt, "sin": _sin, "cos": _cos, "tanh": _tanh,
     "pow": _power, "conj": _conjugate, "real": lambda r, t, args: args[0][:1], "imag": lambda r, t, args: args[0][1:],
 }  # fmt: skip

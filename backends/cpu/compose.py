@@ -17,6 +17,9 @@ from .plan import Stage
 from .problem import Form, Line, Problem
 
 Stride = int | str
+_Pairs = tuple[tuple[int, int], ...]
+_Triples = tuple[tuple[int, int, int], ...]
+_Tables = tuple[tuple[int, _Pairs], ...]
 _SHARES = 4  # outer positions from which on they are what threads share
 _WORTH_SHARING = 60_000.0  # cycles from which on a specialised kernel is split among threads
 _PAGE = 4096
@@ -67,7 +70,8 @@ def kernel_of(recipe: Recipe) -> Kernel:
     unroll = 2 if few or (packed and not form.bytewise) else 1
     tile = Tile(
         factors, recipe.free, recipe.reduced, "v", recipe.lanes, form.accumulate, form.semiring, form.epilogue,
-        vectors=recipe.vectors, unroll=unroll, flip="u" if recipe.flip else "", blocked=recipe.blocked, update=form.update,
+        vectors=recipe.vectors, unroll=unroll, flip="u" if recipe.flip else "", blocked=recipe.blocked,
+        update=form.update,
     )  # fmt: skip
     nest = _packed_nest(recipe, tile, panels) if packed else _direct_nest(recipe, tile)
     if recipe.outer:
@@ -154,8 +158,8 @@ def stage_of(problem: Problem, choice: Choice, machine: Machine, constants: bool
     share, grain = ("", 1) if constants and choice.cycles < _WORTH_SHARING else _share(lines, choice, names, count)
     outer = "" if not choice.outer else "all" if share or form.collides else "shared"
     recipe = Recipe(
-        form, choice.family, axes, fixed, rows, free, reduced, choice.lanes, choice.height, choice.width, choice.vectors,
-        choice.flip, choice.rows_first, blocked, outer, share, grain,
+        form, choice.family, axes, fixed, rows, free, reduced, choice.lanes, choice.height, choice.width,
+        choice.vectors, choice.flip, choice.rows_first, blocked, outer, share, grain,
     )  # fmt: skip
     kernel = kernel_of(recipe)
     shares = 1 if form.collides else count if outer == "shared" else 1
@@ -207,7 +211,8 @@ def _blocks(form: Form, lines: tuple[Line, ...], choice: Choice, machine: Machin
     kc = inner
     if form.partial:
         deep = max(1, 1280 // size // rest)
-        kc = -(-(-(-inner // -(-inner // deep))) // 4) * 4
+        rounds = -(-inner // deep)
+        kc = -(-inner // (4 * rounds)) * 4  # even blocks
     depth = kc * rest
     tall, wide = choice.height, choice.vectors * choice.lanes
     mc = max(tall, machine.level2 // 3 // (depth * size) // tall * tall)
@@ -243,12 +248,7 @@ def _words(
     sizes: list[int],
     blocks: list[tuple[str, int]],
     buffers: tuple[int, ...],
-) -> tuple[
-    tuple[int, ...],
-    tuple[tuple[int, int, int], ...],
-    tuple[tuple[int, int], ...],
-    tuple[tuple[int, tuple[int, ...]], ...],
-]:
+) -> tuple[tuple[int, ...], _Triples, _Pairs, _Tables]:
     tensors = range(len(kernel.dtypes))
     pointers = tuple((t, buffers[t], problem.offsets[t]) for t in tensors)
     words = [0] * (len(kernel.dtypes) + kernel.slots)
@@ -258,7 +258,7 @@ def _words(
         row = kernel.strides[t]
         words += [lines[i].strides[t] for i, stride in zip(inside, row, strict=False) if stride == RUN_TIME]
         if TABLE in row:
-            tables.append((len(words), _offsets(lines, choice.table, t)))
+            tables.append((len(words), tuple((lines[i].extent, lines[i].strides[t]) for i in choice.table)))
             words.append(0)
     if choice.outer:
         extents = [lines[i].extent for i in choice.outer]
@@ -275,12 +275,3 @@ def _words(
         first = len(kernel.dtypes)
         scratch = ((first, columns * depth * size + _PAGE), (first + 1, height * depth * size + _PAGE))
     return tuple(words), pointers, scratch, tuple(tables)
-
-
-def _offsets(lines: tuple[Line, ...], axes: tuple[int, ...], tensor: int) -> tuple[int, ...]:
-    """Byte offsets of all positions of some axes, the last one fastest."""
-    offsets = [0]
-    for i in axes:
-        n, stride = lines[i].extent, lines[i].strides[tensor]
-        offsets = [base + k * stride for base in offsets for k in range(n)]
-    return tuple(offsets)

@@ -5,7 +5,7 @@ A `Stage` is one kernel with its arguments; `launch` in `schedule` turns it into
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...ir.loops import Kernel, Local, Loop, Nest, Outer, Pack, Seq, Share, Tile
 
@@ -14,7 +14,8 @@ from ...ir.loops import Kernel, Local, Loop, Nest, Outer, Pack, Seq, Share, Tile
 class Stage:
     """One kernel and its arguments: `words` with addresses left 0, and which word is which buffer or table.
 
-    `pointers` are (word, buffer, byte offset), `tables` (word, byte offsets), `scratch` (word, bytes). `nanoseconds`
+    `pointers` are (word, buffer, byte offset), `tables` (word, (extent, stride) of each axis), `scratch` (word, bytes).
+    `nanoseconds`
     is the estimate for one core.
     """
 
@@ -25,7 +26,7 @@ class Stage:
     scratch: tuple[tuple[int, int], ...]
     count: int
     nanoseconds: float
-    tables: tuple[tuple[int, tuple[int, ...]], ...] = field(default=(), repr=False)
+    tables: tuple[tuple[int, tuple[tuple[int, int], ...]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Plan:
     def describe(self) -> str:
         """The plan for people: estimates, then the loops of each kernel."""
         lines = [
-            f"{self.family}: {self.flops:.3g} flops, {self.bytes:.3g} bytes, about {self.nanoseconds / 1e3:.3g} us on one core"
+            f"{self.family}: {self.flops:.3g} flops, {self.bytes:.3g} bytes, "
+            f"about {self.nanoseconds / 1e3:.3g} us on one core"
         ]
         for size in self.temporaries:
             lines.append(f"  temporary of {size} bytes")

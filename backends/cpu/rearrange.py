@@ -84,7 +84,7 @@ def _candidates(part: Part, first: int) -> list[int]:
         volume = prod(line.extent for line in lines if line.strides[t])
         stride = lines[choice.vector].strides[t]
         gathered = stride not in (0, problem.form.sizes[t])
-        scattered = len(problem.form.factors) == 2 and len(lines) > 3
+        scattered = len(problem.form.factors) == 2 and sum(0 in line.strides for line in lines) > 3
         if part.buffers[t] < first and 32 < volume <= problem.steps // 3 and (gathered or scattered):
             good.append(t)
     return good

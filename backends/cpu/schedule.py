@@ -8,7 +8,9 @@ compiles nothing.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -37,12 +39,16 @@ def schedule(
     >>> schedule(product).family
     'direct'
     """
+    return _schedule(problem, constants, family, machine or host())
+
+
+@lru_cache(maxsize=2048)
+def _schedule(problem: Contraction, constants: bool, family: str | None, machine: Machine) -> Plan:
     small = problem_of(problem)
     if small is None:
         return Plan((), (), 0.0, 0.0)
-    target = machine or host()
-    parts, temporaries = parts_of(small, target, constants, family)
-    stages = tuple(_stage(part, target, constants) for part in parts)
+    parts, temporaries = parts_of(small, machine, constants, family)
+    stages = tuple(_stage(part, machine, constants) for part in parts)
     return Plan(stages, tuple(temporaries), *_estimate(small))
 
 
@@ -68,12 +74,20 @@ def launch(plan: Plan, machine: Machine | None = None) -> tuple[Call, ...]:
     return tuple(_call(stage, machine or host()) for stage in plan.stages)
 
 
+def _offsets(axes: tuple[tuple[int, int], ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Byte offsets of all positions of some (extent, stride) axes, the last one fastest."""
+    offsets = np.zeros(1, np.int64)
+    for extent, stride in axes:
+        offsets = np.add.outer(offsets, np.arange(extent, dtype=np.int64) * stride).ravel()
+    return offsets
+
+
 def _call(stage: Stage, machine: Machine) -> Call:
     compiled = compile_kernel(stage.kernel, machine)
     words, keep = list(stage.words), [compiled]
     tables = []
-    for word, offsets in stage.tables:
-        table = np.array(offsets, np.int64)
+    for word, axes in stage.tables:
+        table = _offsets(axes)
         words[word] = table.ctypes.data
         tables.append(table)
     return Call(

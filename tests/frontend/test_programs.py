@@ -1,10 +1,11 @@
-"""Every program of the language page and of the structure table, with its meaning in NumPy; every wrong one with its place.
+"""Programs of the language page and of the structure table, with its meaning in NumPy; wrong ones with their place.
 
 The list settled the rules of the language (it ran first against a brute-force evaluator); here each good program is
 elaborated with symbolic sizes and with known ones, interpreted, and compared with NumPy.
 """
 
 # ruff: noqa: E731, E741
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -169,7 +170,8 @@ def att(Q, K, V):
 Q, K, V = R(2, 3, 4, 5), R(2, 6, 4, 5), R(2, 6, 4, 5)
 good(
     "20",
-    "Q: f64[b,q,h,d]\na[b,h,q,k] = softmax[k](sum[d] Q[b,q,h,d]*K[b,k,h,d]/sqrt(d))\no[b,q,h,d] = a[b,h,q,k]*V[b,k,h,d]",
+    "Q: f64[b,q,h,d]\na[b,h,q,k] = softmax[k](sum[d] Q[b,q,h,d]*K[b,k,h,d]/sqrt(d))\n"
+    "o[b,q,h,d] = a[b,h,q,k]*V[b,k,h,d]",
     None,
     Q=Q,
     K=K,
@@ -177,7 +179,8 @@ good(
 )
 good(
     "20-2",
-    "Q: f64[B,N,H,D]\na[b,h,q,k] = softmax[k](sum[d] Q[b,q,h,d]*K[b,k,h,d]/sqrt(D))\no[b,q,h,d] = a[b,h,q,k]*V[b,k,h,d]",
+    "Q: f64[B,N,H,D]\na[b,h,q,k] = softmax[k](sum[d] Q[b,q,h,d]*K[b,k,h,d]/sqrt(D))\n"
+    "o[b,q,h,d] = a[b,h,q,k]*V[b,k,h,d]",
     att,
     Q=Q,
     K=K,
@@ -185,7 +188,8 @@ good(
 )
 good(
     "20g",
-    "Q: f64[B,N,H,D]\na[b,h,g,q,k] = softmax[k](sum[d] Q[b,q,(h g),d]*K[b,k,h,d]/sqrt(D))\no[b,q,(h g),d] = a[b,h,g,q,k]*V[b,k,h,d]",
+    "Q: f64[B,N,H,D]\na[b,h,g,q,k] = softmax[k](sum[d] Q[b,q,(h g),d]*K[b,k,h,d]/sqrt(D))\n"
+    "o[b,q,(h g),d] = a[b,h,g,q,k]*V[b,k,h,d]",
     lambda Q, K, V: att(Q, K.repeat(2, 2), V.repeat(2, 2)),
     Q=Q,
     K=K[:, :, :2],
@@ -378,7 +382,8 @@ def s4(C, z, B, u):
 
 good(
     "r18",
-    "C, z, B: c128[h,N]; u: f64[h,T]; K: f64[h,T] pad=0\nK[h,l] = real(C[h,n]*z[h,n]^l*B[h,n])\ny[h,i] = K[h,i-j]*u[h,j] for i in 0..T",
+    "C, z, B: c128[h,N]; u: f64[h,T]; K: f64[h,T] pad=0\nK[h,l] = real(C[h,n]*z[h,n]^l*B[h,n])\n"
+    "y[h,i] = K[h,i-j]*u[h,j] for i in 0..T",
     s4,
     C=R(2, 3) + 0j,
     z=0.5 * R(2, 3) + 0.2j,
@@ -581,7 +586,7 @@ def declared(arrays: dict[str, Any], encrypted: tuple[str, ...] = ()) -> dict[st
 
 def symbolic(text: str, arrays: dict[str, Any]) -> dict[str, Declaration]:
     """Types only where the program itself says how many axes there are; else a name for each axis."""
-    named = "..." in text or "[" not in text.split("=")[-1] or "@" in text
+    named = "..." in text or any("=" in part and "[" not in part for part in re.split(r"[;\n]", text))
     out = {}
     for n, v in arrays.items():
         in_text = any(

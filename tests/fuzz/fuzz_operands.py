@@ -21,7 +21,7 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(ml_dtypes.bfloat16)  # type: ignore[no-any-return]
     return np.dtype(name)
 
 
@@ -29,8 +29,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 class Operand:
     """A recipe of one operand.
 
-    `values` is "plain" (floats of magnitude 0.5 to 1.5, integers of at most 9), "wrapping" (integers over the whole range),
-    "special" (some NaN, infinities and zeros), "positive" (magnitudes only) or "small" (integers 0 to 3, also as floats).
+    `values` is "plain" (floats of magnitude 0.5 to 1.5, integers of at most 9), "wrapping" (integers over the whole
+    range), "special" (some NaN, infinities and zeros), "positive" (magnitudes only) or "small" (0 to 3 in any type).
     `container` is "array", "list" (nested lists or a Python scalar), or "duck" (an object that only has `__array__`).
     """
 

@@ -5,8 +5,8 @@ floats, longdouble for 64-bit ones) and exactly, modulo 2^k, for integers. The b
 `(K + operands + 2) * 1.5 * eps * sum|terms|` with K summed terms (4 in place of 1.5 for complex numbers): K additions,
 a conversion and a product per operand each lose at most eps/2 of the magnitude that passes through them, so that
 the bound holds for every order of summation with a factor of three to spare. In a network of many operands nobody adds
-all K terms one by one: K is at most what pairwise steps that sum four labels each would add. Other semirings are computed by brute
-force over the whole index space, and once more by the IR's interpreter.
+all K terms one by one: K is at most what pairwise steps that sum four labels each would add. Other semirings are
+computed by brute force over the whole index space, and once more by the IR's interpreter.
 """
 
 from __future__ import annotations

@@ -105,23 +105,33 @@ TEMPLATES: dict[str, Template] = {
         "x: f64[b,n]; t: f64[2*n-1]; y[b,i] = t[i-j+n-1]*x[b,j]", {"x": ("p", "n"), "t": ("2n-1",)},
         _toeplitz, lambda s: s["n"],
     ),
-    "hankel": Template("h: f64[2*n-1]; x: f64[n]; y[i] = h[i+j]*x[j]", {"h": ("2n-1",), "x": ("n",)}, _hankel, lambda s: s["n"]),
-    "circulant": Template("c, x: f64[n]; y[i] = c[(i-j) mod n]*x[j]", {"c": ("n",), "x": ("n",)}, _circulant, lambda s: s["n"]),
+    "hankel": Template(
+        "h: f64[2*n-1]; x: f64[n]; y[i] = h[i+j]*x[j]", {"h": ("2n-1",), "x": ("n",)}, _hankel, lambda s: s["n"]
+    ),
+    "circulant": Template(
+        "c, x: f64[n]; y[i] = c[(i-j) mod n]*x[j]", {"c": ("n",), "x": ("n",)}, _circulant, lambda s: s["n"]
+    ),
     "convolution": Template(
         "y[p,q] = x[p+u,q+v]*w[u,v]", {"x": ("n+3", "m+3"), "w": ("3", "3")}, _convolution, lambda s: 9
     ),
     "stencil": Template(
-        "w: f64[-1..2]; x: f64[n] pad=0; y[i] = w[d]*x[i+d] for i in 0..n", {"w": ("3",), "x": ("n",)}, _stencil, lambda s: 3
+        "w: f64[-1..2]; x: f64[n] pad=0; y[i] = w[d]*x[i+d] for i in 0..n", {"w": ("3",), "x": ("n",)},
+        _stencil, lambda s: 3,
     ),
     "monarch": Template(
         "t[b,j,k] = R[j,k,m]*x[b,j,m]; y[b,i,k] = L[k,i,j]*t[b,j,k]",
         {"R": ("n", "m", "p"), "x": ("q", "n", "p"), "L": ("m", "q", "n")},
         _einsum("kij,jkm,bjm->bik", "L", "R", "x"), lambda s: s["n"] * s["p"],
     ),
-    "polynomial": Template("y[i+j] = a[i]*b[j]", {"a": ("n",), "b": ("m",)}, _polynomial, lambda s: min(s["n"], s["m"])),
+    "polynomial": Template(
+        "y[i+j] = a[i]*b[j]", {"a": ("n",), "b": ("m",)}, _polynomial, lambda s: min(s["n"], s["m"])
+    ),
     "diagonal": Template("D[i,i] = v[i]", {"v": ("n",)}, lambda a: np.diag(a["v"]), lambda s: 1),
     "causal": Template("y[i] = (i >= j)*A[i,j]*x[j]", {"A": ("n", "n"), "x": ("n",)}, _causal, lambda s: s["n"]),
-    "whole": Template("y = A' @ x + 2*b", {"A": ("n", "m"), "x": ("n",), "b": ("m",)}, lambda a: a["A"].T @ a["x"] + 2 * a["b"], lambda s: s["n"] + 1),
+    "whole": Template(
+        "y = A' @ x + 2*b", {"A": ("n", "m"), "x": ("n",), "b": ("m",)},
+        lambda a: a["A"].T @ a["x"] + 2 * a["b"], lambda s: s["n"] + 1,
+    ),
     "composite": Template(
         "y[b,(i k)] = A[i,j]*x[b,j,k]", {"A": ("n", "m"), "x": ("p", "m", "q")},
         lambda a: np.einsum("ij,bjk->bik", a["A"], a["x"]).reshape(a["x"].shape[0], -1), lambda s: s["m"],

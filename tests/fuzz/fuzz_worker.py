@@ -174,7 +174,8 @@ def run_program(rng: np.random.Generator) -> Report:
     call = program(rng)
     failures, worst = [], 0.0
     try:
-        compiled = stein.compile(call.template.text, dtype="float64", **call.shapes())
+        shapes: dict[str, Any] = dict(call.shapes())
+        compiled = stein.compile(call.template.text, dtype="float64", **shapes)
         results = [compiled(**call.arrays(k)) for k in range(call.calls)]
     except Exception as error:  # any exception of a correct program is a failure
         message = f"{call.kind}: raised {type(error).__name__}: {error}"

@@ -95,9 +95,11 @@ def test_integers_wrap(name: str) -> None:
 def test_half_precision_is_accumulated_in_single() -> None:
     a = np.full(4096, 1, BF16.numpy)  # in bf16 the sum would stop at 256
     assert float(interpret(einsum_program("i,i->", BF16), {"op0": a, "op1": a})["y"]) == 4096.0
+    text = "input a: bf16[n]\ny: bf16 = einsum[plustimes, bf16](i; a[i]) over i<n\nreturn y"
+    assert float(run(text, a=a)) == 4096.0
 
 
-PLAIN = {
+PLAIN: dict[str, tuple[Any, Any, Any]] = {
     "plustimes": (lambda a, b: a + b, lambda a, b: a * b, 0.0),
     "maxplus": (max, lambda a, b: a + b, -np.inf),
     "minplus": (min, lambda a, b: a + b, np.inf),
@@ -228,7 +230,23 @@ def test_positions_sizes_and_numbers() -> None:
     np.testing.assert_array_equal(run(text, x=x), x[:, 0] / np.float32(4))
     text = "input z: c64[n]\ny[i, l]: c128[n, 4] = pow(z[i], at(l)) over i<n, l<4\nreturn y"
     z = np.array([1 + 1j, 2], np.complex64)
-    np.testing.assert_allclose(run(text, z=z), [[1, 1 + 1j, 2j, -2 + 2j], [1, 2, 4, 8]], rtol=0, atol=1e-14)
+    want = np.array([[1, 1 + 1j, 2j, -2 + 2j], [1, 2, 4, 8]])
+    np.testing.assert_allclose(run(text, z=z), want, rtol=0, atol=8 * 6 * 2.0**-52)  # 3 complex products below 8
+
+
+def test_functions_of_integers_are_computed_in_double() -> None:
+    text = "input x: i8[n]\ny[i]: f64[n] = {}(x[i]) over i<n\nreturn y"
+    x = np.arange(1, 5, dtype=np.int8)
+    np.testing.assert_array_equal(run(text.format("exp"), x=x), np.exp(x.astype(np.float64)))
+    np.testing.assert_array_equal(run(text.format("sqrt"), x=x), np.sqrt(x.astype(np.float64)))
+
+
+def test_functions_of_half_precision_are_computed_in_single() -> None:
+    text = "input x: bf16[n]\ny[i]: bf16[n] = sigmoid(x[i]) over i<n\nreturn y"
+    x = np.arange(-4, 4).astype(BF16.numpy)
+    single = x.astype(np.float32)
+    want = np.where(single >= 0, 1 / (1 + np.exp(-abs(single))), np.exp(-abs(single)) / (1 + np.exp(-abs(single))))
+    np.testing.assert_array_equal(run(text, x=x), want.astype(BF16.numpy))
 
 
 def test_softmax() -> None:
@@ -241,6 +259,7 @@ def test_softmax() -> None:
     np.testing.assert_array_equal(run(constant), np.full(4, 0.25))
 
 
+@pytest.mark.filterwarnings("error")
 def test_casts_are_astype() -> None:
     text = "input x: {a}[n]\ny[i]: {b}[n] = cast[{b}](x[i]) over i<n\nreturn y"
     x = np.array([2.7, -2.7, 300.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import fields
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -87,18 +88,22 @@ def test_every_node_reads_back(body: object) -> None:
 
 def test_every_field_reads_back() -> None:
     """A value other than the default in each compared field of the statements: a new field must be printed, too."""
-    full = (
+    full: tuple[Any, ...] = (
         Input("W", (N, N * 2), C64, (BSR,), True, True, 0.5, (N, -N)),
         Equation("y", (J + K,), (N,), (Index("j", N), Index("k", N)), Const(2, F32), F64, MIN_MAX, "old"),
         Constraint(">=", N, Size.of(3), "code", 'says {left} "so"', "do", (N, N + 1)),
     )
-    defaults = {Input: Input("W", (), F32), Equation: Equation("y", (), (), (), Const(1, F32), F32), Constraint: None}
+    defaults: dict[Any, Any] = {
+        Input: Input("W", (), F32),
+        Equation: Equation("y", (), (), (), Const(1, F32), F32),
+        Constraint: None,
+    }
     for value in full:
         plain = defaults[type(value)]
         for f in fields(value):
             if f.compare and plain is not None:
                 assert getattr(value, f.name) != getattr(plain, f.name) or f.name == "name", f.name
-    program = Program(full[:1], full[1:2], ("y", "W"), full[2:])  # type: ignore[arg-type]
+    program = Program(full[:1], full[1:2], ("y", "W"), full[2:])
     assert parse_ir(print_program(program), {MIN_MAX.name: MIN_MAX}) == program
     assert {f.name for f in fields(Map) if f.compare} == {"function", "args", "dtype", "approx"}, (
         "print and read the new field"

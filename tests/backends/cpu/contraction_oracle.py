@@ -90,19 +90,9 @@ def oracle(problem: Contraction, memory: list[Array], starts: list[int], semirin
                 total = _apply(semiring.add, total, flat[..., k], accumulate)
         else:
             total = product
-        loads = [load[tuple(slice(None) if not a.reduced else 0 for a in axes)] if _lives(problem, t) else load
-                 for t, load in enumerate(loads)] if not any(a.extent == 0 for a in axes if a.reduced) else loads  # fmt: skip
+        if not any(a.extent == 0 for a in axes if a.reduced):  # what the epilogue loads lacks the reduced axes
+            loads = [load[tuple(0 if a.reduced else slice(None) for a in axes)] for load in loads]
         return value_of(problem.epilogue, loads, total)
-
-
-def _lives(problem: Contraction, operand: int) -> bool:
-    return operand in _loads(problem.epilogue)
-
-
-def _loads(leaf: Leaf) -> set[int]:
-    if isinstance(leaf, Apply):
-        return {o for a in leaf.args for o in _loads(a)}
-    return {leaf.operand} if isinstance(leaf, Load) else set()
 
 
 def _apply(name: str, a: Array, b: Array, dtype: DType) -> Array:

@@ -432,3 +432,28 @@ def test_the_python_entry_survives_a_fork_and_a_change_of_threads() -> None:
     native_fallback.run(meeting(2, 2), (np.zeros(1, np.int64),), (np.zeros(2, np.int64),))
     first = native_fallback._workers.get(2)
     assert native_fallback._workers.get(2) is first and native_fallback._workers.get(3) is not first
+
+
+@needs_native
+def test_interpreters_that_call_only_functions_natively() -> None:
+    """Before Python 3.11 the general call is no function of the C library of Python; there, others are wrapped."""
+    import ctypes
+
+    if not hasattr(ctypes.pythonapi, "_PyFunction_Vectorcall"):
+        pytest.skip("this Python always has the general call")
+    out = in_new_process(
+        """
+        from stein.backends.cpu import native_check
+        native_check._VECTORCALL = "no_such_function"
+        class Slow:
+            def __call__(self, *args, **kwargs):
+                return args, kwargs
+        f, register = T.make_dispatcher(Slow(), spec_first=True)
+        register(T.telling(2, 1.0), "tell", finish=len)
+        print(f("x", 1, k=2), f(), f.__self__.records["tell"][0].finish(()))
+        g, register = T.make_dispatcher(Slow().__call__, spec_first=False)
+        register(T.meeting(1, 1), finish=len)
+        print(g(np.zeros(1, np.int64)), g(3))
+        """
+    )
+    assert out.splitlines() == ["(('x', 1), {'k': 2}) ((), {}) 0", "1 ((3,), {})"]

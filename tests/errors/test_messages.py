@@ -1,0 +1,130 @@
+"""The messages of the language page, word for word: `pytest tests/errors --update-golden` rewrites them.
+
+Numbers are those of the page; what belongs to running programs (verified structure, CKKS parameters) is tested there.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from stein.frontend.classic import check_shapes, elaborate_spec, parse_interleaved, parse_spec
+from stein.frontend.declare import Declaration, parse_structure
+from stein.frontend.elaborate import elaborate
+from stein.frontend.parser import parse_program
+from stein.ir.bind import bind_sizes
+from stein.ir.errors import (
+    BackendError,
+    DTypeError,
+    EinsumSyntaxError,
+    EncryptionError,
+    ShapeError,
+    SteinError,
+    StructureError,
+)
+from stein.ir.types import F32, F64, I8
+
+Shape = tuple[int | str, ...]
+
+
+def program(text: str, **shapes: Shape) -> Callable[[], Any]:
+    return lambda: elaborate(parse_program(text), {n: Declaration(s, None) for n, s in shapes.items()})
+
+
+def typed(text: str, **declarations: Declaration) -> Callable[[], Any]:
+    return lambda: elaborate(parse_program(text), declarations)
+
+
+def call(text: str, **shapes: tuple[int, ...]) -> Callable[[], Any]:
+    return lambda: bind_sizes(elaborate(parse_program(text), {}), shapes)
+
+
+def classic(spec: str, *shapes: tuple[int, ...], names: bool = False) -> Callable[[], Any]:
+    return lambda: check_shapes(parse_spec(spec, names), shapes)
+
+
+def repeated_output() -> Any:
+    return elaborate_spec(parse_spec("i->ii"), (1,), ((False,),), (F64,))
+
+
+S, H, D, T, E = EinsumSyntaxError, ShapeError, DTypeError, StructureError, EncryptionError
+CASES: dict[str, tuple[type[SteinError], Callable[[], Any]]] = {
+    "01-size": (H, classic("ij,jk->ik", (2, 3), (4, 5))),
+    "01-size-turned": (H, classic("ij,jk->ik", (2, 3), (5, 3))),
+    "01-size-named": (H, call("y[i] = A[i,k]*x[k]", A=(2, 3), x=(4,))),
+    "01-size-declared": (H, program("y[i] = A[i,k]*x[k]", A=(2, 3), x=(4,))),
+    "01-size-names": (H, call("A: f64[n,m]; x: f64[m]\ny[i] = A[i,k]*x[k]", A=(2, 3), x=(4,))),
+    "02-output-label": (S, classic("ij,jk->il")),
+    "03-operands": (H, classic("ij,jk->ik", (2, 3))),
+    "03-too-many": (H, classic("ij->i", (2, 3), (2,))),
+    "04-axes": (H, classic("ijk->i", (2, 3))),
+    "04-axes-more": (H, classic("ij->i", (2, 3, 4))),
+    "05-diagonal": (H, classic("ii->i", (2, 3))),
+    "06-dots": (S, classic("i..j->ij")),
+    "07-label": (S, classic("i%j->ij")),
+    "07-label-names": (S, classic("row 2col->row", names=True)),
+    "08-arrow": (S, classic("ij->i->j")),
+    "08-comma": (S, classic("ij->i,j")),
+    "09-repeated-output": (S, repeated_output),
+    "10-ellipsis": (H, classic("...i,...i->...", (2, 4), (3, 4))),
+    "10-second-ellipsis": (S, classic("...i...->i")),
+    "11-bracket": (S, program("y[i] = A[i,k * x[k]", A=(2, 3), x=(3,))),
+    "11-operator": (S, program("y[i] = A[i] + * b[i]")),
+    "11-end": (S, program("y[i] = A[i] +")),
+    "12-lonely": (S, program("y[i] = A[i,k]*x[k] + b[k]", A=(2, 3), x=(3,), b=(3,))),
+    "13-nonlinear": (S, program("y[i] = relu(A[i,k]*x[k])", A=(2, 3), x=(3,))),
+    "14-no-range": (H, program("y[i,j] = A[i,k]*x[k]", A=(2, 3), x=(3,))),
+    "15-range": (H, program("t: f32[n]; x: f32[n]\ny[i] = t[i-j]*x[j]")),
+    "15-range-known": (H, program("y[i] = t[i-j]*x[j]", t=(4,), x=(4,))),
+    "15-range-called": (H, call("y[i] = x[i+j]*w[j]", x=(3,), w=(5,))),
+    "15-negative": (H, program("y[i] = A[i,-1]", A=(3, 3))),
+    "16-affine": (S, program("y[i] = x[i*j]", x=(4,))),
+    "17-twice": (S, program("y[i] = A[i,j]*x[j]\ny[i] = b[i]", A=(2, 3), x=(3,), b=(2,))),
+    "18-unknown": (S, program("y[i] = A[i,j]*z[j]", A=(2, 3), x=(3,))),
+    "18-scalar": (S, program("y[i] = alpha*x[i]", x=(3,))),
+    "18-before": (S, program("p[i] = q[i]*2\nq[i] = x[i]", x=(3,))),
+    "19-axes": (H, program("A: f32[n,m]; y[i] = A[i,j,k]")),
+    "20-block": (T, program("W: bsr(block=32)\ny = W @ x", W=(100, 64), x=(64,))),
+    "20-block-called": (T, call("W: f64[m,n] bsr(block=32); y[i] = W[i,j]*x[j]", W=(100, 64), x=(64,))),
+    "22-kron-one": (S, program("K = kron(A)", A=(2, 3))),
+    "22-kron-order": (S, program("K = kron(A, t)", A=(2, 3), t=(2, 3, 2))),
+    "23-ring": (S, program("d[i,j] = A[i,k]*B[k,j] - C[i,j] over maxplus", A=(2, 3), B=(3, 2), C=(2, 2))),
+    "23-semiring": (S, program("d[i] = A[i,k] over maxplux", A=(2, 3))),
+    "24-max": (E, program("x: encrypted f64[n]; y = max[i] x[i]")),
+    "24-function": (E, program("x: encrypted f64[n]; y[i] = exp(x[i])")),
+    "24-compare": (E, program("x: encrypted f64[n]; y[i] = (x[i] > 0)*x[i]")),
+    "26-division": (E, typed("y[i] = x[i]/s[i]", x=Declaration((3,)), s=Declaration((3,), encrypted=True))),
+    "28-lossy": (D, typed("y: i8[4]\ny[i] = A[i]*x[i]", A=Declaration((4,), F32), x=Declaration((4,), F32))),
+    "28-literal": (D, typed("y[i] = 300*x[i]", x=Declaration((4,), I8))),
+    "29-first-argument": (D, lambda: parse_interleaved([5, "A"])),
+    "29-label": (D, lambda: parse_interleaved(["A", [0.5, 1]])),
+    "30-option": (T, program("W: bsr(blok=32)", W=(64, 64))),
+    "30-option-keyword": (T, lambda: parse_structure("bsr(blok=32)")),
+    "30-structure": (T, program("W: f64[n,n] toeplits\ny = W @ x", x=("n",))),
+    "31-type": (S, program("x: f46[n]; y[i] = x[i]")),
+    "31-reserved": (S, program("for = x", x=(3,))),
+    "31-name-clash": (S, program("x: f64[n]; y[n] = n*x[n]")),
+    "31-deep": (S, program("y = " + "(" * 10_000 + "x" + ")" * 10_000)),
+    "31-transposed-vector": (H, program("y = x' @ A", x=(3,), A=(3, 3))),
+    "31-mod": (S, program("c, x: f64[n]; y[i] = c[i-j mod n]*x[j]")),
+    "31-composite": (H, call("y[i,j] = x[(i j)]*a[i]", x=(7,), a=(2,))),
+    "31-solve": (BackendError, program("y = solve(A, b)", A=("n", "n"), b=("n",))),
+    "31-size": (H, program("y[i] = x[i] for i in 0..m", x=(3,))),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_message(name: str, golden: Callable[[str, str], None]) -> None:
+    kind, act = CASES[name]
+    with pytest.raises(kind) as caught:
+        act()
+    error = caught.value
+    assert error.code and error.code == error.code.lower() and " " not in error.code
+    assert isinstance(error, ValueError | TypeError)
+    text = str(error)
+    golden(f"{name}.txt", (text if len(text) < 2000 else "\n".join(line[:100] for line in text.split("\n"))) + "\n")
+
+
+def test_no_golden_file_is_left_over(request: pytest.FixtureRequest) -> None:
+    files = {p.stem for p in (request.path.parent / "golden").glob("*.txt")}
+    assert files == set(CASES)

@@ -1,0 +1,125 @@
+"""Random products over several semirings, and what the tests of the passes do with them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stein.ir.check import check_program
+from stein.ir.expr import Einsum, Equation, Expr, Input, Program, Read
+from stein.ir.index import Affine, Index
+from stein.ir.interpret import interpret
+from stein.ir.rewrite import Scope
+from stein.ir.semiring import BOOLEAN, LOGSUMEXP, MAX_MIN, MAX_PLUS, MAX_TIMES, MIN_PLUS, PLUS_TIMES, Semiring
+from stein.ir.size import Size
+from stein.ir.types import BOOL, F64, DType
+from stein.passes.base import Context
+from stein.passes.plan import plan
+from stein.passes.tools import rebuilt
+
+SEMIRINGS = (PLUS_TIMES, MAX_PLUS, MIN_PLUS, BOOLEAN, MAX_TIMES, MAX_MIN, LOGSUMEXP)
+SIZES = {"na": 2, "nb": 3, "nc": 1, "nd": 4, "ne": 2}
+LABELS = "abcde"
+Arrays = dict[str, "np.ndarray[Any, Any]"]
+
+
+def dtype_of(semiring: Semiring) -> DType:
+    """The type that a semiring's tests compute in. Small whole numbers in f64 are exact, and -inf is there."""
+    return BOOL if semiring == BOOLEAN else F64
+
+
+def extents(labels: str = LABELS) -> dict[str, Size]:
+    """The extent of each label."""
+    return {c: Size.name("n" + c) for c in labels}
+
+
+def read(tensor: str, labels: str, dtype: DType) -> Read:
+    """tensor[a, b, ...] for labels "ab..."."""
+    return Read(tensor, tuple(Affine.of(c) for c in labels), dtype)
+
+
+def product(
+    semiring: Semiring, factors: Mapping[str, str], output: str, extra: tuple[Expr, ...] = (), name: str = "y"
+) -> Program:
+    """name[output] = the product of the named factors and `extra`, summed over every other label."""
+    dtype, sizes = dtype_of(semiring), extents()
+    labels = dict.fromkeys("".join(factors.values()))
+    einsum = Einsum(
+        tuple(c for c in labels if c not in output),
+        (*(read(t, s, dtype) for t, s in factors.items()), *extra),
+        dtype,
+        dtype,
+        semiring,
+    )
+    inputs = tuple(Input(t, tuple(sizes[c] for c in s), dtype) for t, s in factors.items())
+    slots, shape = tuple(Affine.of(c) for c in output), tuple(sizes[c] for c in output)
+    indices = tuple(Index(c, sizes[c]) for c in labels)
+    program = Program(inputs, (Equation(name, slots, shape, indices, einsum, dtype, semiring),), (name,))
+    check_program(program)
+    return program
+
+
+def random_product(choose: random.Random, semiring: Semiring, most: int = 4, repeats: bool = True) -> Program:
+    """A product of up to `most` tensors of up to three axes, labels repeating inside and between them."""
+    factors = {}
+    for k in range(choose.randrange(1, most + 1)):
+        count = choose.randrange(4)
+        factors[f"t{k}"] = "".join(choose.choices(LABELS, k=count) if repeats else choose.sample(LABELS, count))
+    labels = sorted({c for s in factors.values() for c in s})
+    kept = [c for c in labels if choose.random() < 0.4]
+    choose.shuffle(kept)
+    if repeats and kept and choose.random() < 0.2:
+        kept.append(kept[0])
+    return product(semiring, factors, "".join(kept))
+
+
+def arguments(program: Program, seed: int, sizes: Mapping[str, int] = SIZES) -> Arrays:
+    """Whole numbers from 0 to 3 (true and false for bool), so that every semiring computes exactly, but logsumexp."""
+    values = np.random.default_rng(seed)
+    return {
+        i.name: np.asarray(values.integers(0, 4, [s.evaluate(sizes) for s in i.shape])).astype(
+            bool if i.dtype == BOOL else i.dtype.numpy
+        )
+        if i.dtype != BOOL
+        else np.asarray(values.random([s.evaluate(sizes) for s in i.shape]) < 0.6)
+        for i in program.inputs
+    }
+
+
+def assert_same(before: Program, after: Program, seed: int, sizes: Mapping[str, int] = SIZES) -> None:
+    """Both programs give the same outputs: equal to the last bit, but for logsumexp."""
+    arrays = arguments(before, seed, sizes)
+    given = {i.name: arrays[i.name] for i in after.inputs}
+    want, got = interpret(before, arrays, sizes), interpret(after, given, sizes)
+    rounding = any(e.semiring == LOGSUMEXP for e in before.equations)
+    for name, value in want.items():
+        assert got[name].dtype == value.dtype
+        if rounding:  # sums of at most 2*3*4*2 terms e^x with x <= 12: a few dozen roundings of values below 20
+            np.testing.assert_allclose(got[name], value, rtol=0, atol=100 * 20 * 2**-52)
+        else:
+            np.testing.assert_array_equal(got[name], value)
+
+
+def rewritten(program: Program, rule: Callable[[Einsum, Scope], Expr | None]) -> Program | None:
+    """The program with a rule applied to its first equation's right side; None where it does not fire."""
+    equation = program.equations[0]
+    scope = Scope(program, equation)
+    assert isinstance(equation.expr, Einsum)
+    new = rule(equation.expr, scope)
+    if new is None:
+        return None
+    after = replace(program, equations=(rebuilt(equation, new, scope.extents), *program.equations[1:]))
+    check_program(after)
+    return after
+
+
+def planned(program: Program, **options: Any) -> Program:
+    """The program after all passes, checked."""
+    options.setdefault("sizes", {"n" + c: 50 for c in LABELS})
+    after, _ = plan(program, Context(**options))
+    check_program(after, "planned")
+    return after
