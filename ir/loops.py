@@ -24,12 +24,18 @@ class Load:
     operand: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Literal:
-    """A constant of type `dtype`."""
+    """A constant of type `dtype`. Equality is that of the written value: 0.0 and -0.0 differ, NaN equals itself."""
 
     value: Scalar
     dtype: DType
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Literal) and (repr(self.value), self.dtype) == (repr(other.value), other.dtype)
+
+    def __hash__(self) -> int:
+        return hash((repr(self.value), self.dtype))
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from ..ir.expr import Equation, Program, reads
 from ..ir.target import Cost
 from ..ir.text import print_program
 from ..passes.pipeline import PassRecord
+from ..ir.rewrite import Step
 from .explain import Explanation, PassNote, StepNote
 from .expression import Expression, Planned
+from .formula import equation_formula, formula
 
 
 def explain_expression(
@@ -83,18 +85,23 @@ def _bound(expression: Expression, planned: Planned, sizes: Mapping[str, int]) -
 def _step(equation: Equation, sizes: Mapping[str, int], plans: Sequence[Any]) -> StepNote:
     cost = count(equation, sizes)
     inputs = tuple(dict.fromkeys(r.tensor for r in reads(equation.expr)))
-    program = Program((), (equation,), (equation.name,))
     return StepNote(
         name=equation.name,
-        expression=print_program(program).strip().splitlines()[0],
+        expression=equation_formula(equation),
         inputs=inputs,
         extents=tuple((i.name, i.extent.evaluate(sizes)) for i in equation.indices),
         flops=cost.flops,
         bytes=cost.bytes,
-        kernel="\n".join(p.describe() for p in plans),
+        kernel="\n".join(line for p in plans for line in p.describe().splitlines()[1:]),
         family=" + ".join(p.family for p in plans),
         predicted_ns=sum(p.nanoseconds for p in plans),
     )
+
+
+def _step_text(step: Step) -> str:
+    """A rewrite in one line; nothing for one that only changed types or names."""
+    before, after = formula(step.before), formula(step.after)
+    return "" if before == after else f"{step.equation}: {step.rule}: {before}  ->  {after}"
 
 
 def _equations_text(program: Program) -> str:
@@ -106,7 +113,7 @@ def _note(record: PassRecord) -> PassNote:
     return PassNote(
         record.name,
         record.summary,
-        tuple(str(s) for s in record.steps),
+        tuple(text for text in map(_step_text, record.steps) if text),
         _equations_text(record.before),
         _equations_text(record.after),
     )

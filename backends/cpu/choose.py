@@ -19,6 +19,9 @@ LONG_SUM = 1 << 13  # terms that one accumulator may take before sums are blocke
 _LONG_AXIS = 1 << 10
 _SMALL = 1 << 14  # steps below which a rare pattern of strides takes the kernel for any strides
 _GATHER_LANES = 16
+_DEEPEST = 1 << 17
+_FMA = 0.55  # cycles of the priced unit, a vector step: processors do nearly two at once
+_BYTES_PER_NANOSECOND = 10.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,21 @@ def choose(problem: Problem, machine: Machine, constants: bool = False, family: 
     if best.packed:
         return _packed(problem, machine, best)
     return _direct(problem, machine, best, constants, forced=family is not None)
+
+
+def nanoseconds(problem: Problem, choice: Choice, machine: Machine) -> float:
+    """Rough time of a schedule on one core: arithmetic, or memory where the tensors do not fit the cache."""
+    moved = moved_bytes(problem)
+    memory = moved / _BYTES_PER_NANOSECOND if moved > machine.level2 else 0.0
+    return max(choice.cycles * _FMA / machine.frequency, memory, 10.0)
+
+
+def moved_bytes(problem: Problem) -> float:
+    """Bytes of the elements that are touched, each once."""
+    moved = 0.0
+    for t, size in enumerate(problem.form.sizes):
+        moved += size * prod(line.extent for line in problem.lines if line.strides[t])
+    return moved
 
 
 # --- candidates ------------------------------------------------------------------------------------------------------
@@ -201,6 +219,8 @@ def _packed_cost(
     lacks = sorted((not any(strides[t] for t in ts), not any(row[t] for t in ts)) for ts in form.tensors_of)
     if lacks != [(False, True), (True, False)] or m * n * depth <= 80**3:
         return None
+    if not form.partial and depth * form.part > _DEEPEST:
+        return None  # without partial sums in the output, a panel holds the whole depth
     batch = steps / (m * n * depth)
     return steps / lanes * (1 + 1 / 8 + 1 / 3) + 3 * (m * depth + n * depth) / lanes * batch + 2000
 

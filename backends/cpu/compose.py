@@ -11,7 +11,7 @@ from functools import lru_cache
 from math import prod
 
 from ...ir.loops import RUN_TIME, TABLE, Kernel, Load, Loop, Nest, Outer, Pack, Share, Tile
-from .choose import LONG_SUM, Choice
+from .choose import LONG_SUM, Choice, nanoseconds
 from .machine import Machine
 from .plan import Stage
 from .problem import Form, Line, Problem
@@ -167,8 +167,8 @@ def stage_of(problem: Problem, choice: Choice, machine: Machine, constants: bool
         extent = next(lines[i].extent for i, name in names.items() if name == share)
         shares = -(-extent // grain)
     words, pointers, scratch, tables = _words(problem, lines, choice, kernel, inside, sizes, blocks, buffers)
-    cycles = max(choice.cycles, 20.0)
-    return Stage(kernel, choice.family, words, pointers, scratch, shares, cycles / machine.frequency, tables)
+    time = nanoseconds(problem, choice, machine)
+    return Stage(kernel, choice.family, words, pointers, scratch, shares, time, tables)
 
 
 def _names(choice: Choice) -> dict[int, str]:

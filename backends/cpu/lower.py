@@ -8,6 +8,7 @@ tensor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ...ir.loops import (
@@ -149,7 +150,9 @@ class _Lowering:
         self.nest(node.body, scope.at(code, node.axis, start, length, length))
 
     def odometer(self, body: Nest, shared: bool, scope: Scope) -> None:
-        """Positions lo..hi (or all) of a run-time number of axes, last axis fastest; digits stand in an array."""
+        """Positions lo..hi (or all) of a run-time number of axes: rows of the last axis, an odometer over the
+        others.
+        """
         code, (word, tensors) = self.code, self.outer
 
         def argument(at: Number) -> str:
@@ -157,48 +160,35 @@ class _Lowering:
 
         count, total = argument(word), argument(word + 1)
         low, high = ("%lo", "%hi") if shared else ("0", total)
-        code.lines.insert(0, f"  %digits = alloca [{MAX_OUTER} x i64], align 8")
+        lead = code.sub(count, 1)
 
         def row(table: int, digit: Number) -> str:
             return argument(code.add(code.add(word + 2, code.mul(table, count)), digit))
 
-        def digit_at(i: Number) -> tuple[Number, str]:
-            digit = code.sub(code.sub(count, 1), i)
-            return digit, code.offset("%digits", code.mul(digit, 8))
+        length = row(0, lead)
+        steps = {t: row(t + 1, lead) for t in tensors}
+        first_row = code.op(f"sdiv i64 {low}, {length}")
+        end_row = code.op(f"sdiv i64 {code.add(high, code.sub(length, 1))}, {length}")
+        digits = _Digits(code, lead, row)
+        start = digits.start(first_row, {t: scope.pointers[t] for t in tensors})
 
-        def start(i: Number, values: list[str]) -> list[str]:
-            digit, cell = digit_at(i)
-            extent = row(0, digit)
-            quotient = code.op(f"sdiv i64 {values[0]}, {extent}")
-            rest = code.op(f"srem i64 {values[0]}, {extent}")
-            code.do(f"store i64 {rest}, ptr {cell}, align 8")
-            moved = [
-                code.offset(p, code.mul(rest, row(t + 1, digit))) for t, p in zip(tensors, values[1:], strict=True)
-            ]
-            return [quotient, *moved]
+        def each_row(index: Number, values: list[str]) -> list[str]:
+            rows = dict(zip(tensors, values, strict=True))
+            before = code.mul(index, length)
+            begin = code.call("i64", "llvm.smax.i64", f"i64 {code.sub(low, before)}", "i64 0")
+            end = code.minimum(code.sub(high, before), length)
 
-        first = [("i64", low)] + [("ptr", scope.pointers[t]) for t in tensors]
-        positions = code.loop(0, count, 1, first, start)[1:]
+            def each(_: Number, pointers: list[str]) -> list[str]:
+                here = dict(zip(tensors, pointers, strict=True))
+                self.nest(body, replace(scope, pointers={**scope.pointers, **here}))
+                return [code.offset(p, steps[t]) for t, p in here.items()]
 
-        def each(_: Number, pointers: list[str]) -> list[str]:
-            self.nest(body, replace(scope, pointers={**scope.pointers, **dict(zip(tensors, pointers, strict=True))}))
+            code.loop(
+                begin, end, 1, [("ptr", code.offset(p, code.mul(begin, steps[t]))) for t, p in rows.items()], each
+            )
+            return digits.advance(rows)
 
-            def roll(i: Number, values: list[str]) -> list[str]:
-                digit, cell = digit_at(i)
-                extent = row(0, digit)
-                value = code.op(f"add i64 {code.op(f'load i64, ptr {cell}, align 8')}, {values[0]}")
-                full = code.op(f"icmp eq i64 {value}, {extent}")
-                code.do(f"store i64 {code.op(f'select i1 {full}, i64 0, i64 {value}')}, ptr {cell}, align 8")
-                back = code.op(f"select i1 {full}, i64 {extent}, i64 0")
-                move = code.sub(values[0], back)
-                moved = [
-                    code.offset(p, code.mul(move, row(t + 1, digit))) for t, p in zip(tensors, values[1:], strict=True)
-                ]
-                return [code.op(f"zext i1 {full} to i64"), *moved]
-
-            return code.loop(0, count, 1, [("i64", "1")] + [("ptr", p) for p in pointers], roll)[1:]
-
-        code.loop(low, high, 1, [("ptr", p) for p in positions], each)
+        code.loop(first_row, end_row, 1, [("ptr", p) for p in start], each_row)
 
     # --- packing ------------------------------------------------------------------------------------------------------
 
@@ -230,6 +220,51 @@ class _Lowering:
             if scope.strides[tensor].get(node.axis) != unit:
                 return next((a for a in node.inner if scope.strides[tensor].get(a) == unit), "")
         return ""
+
+
+class _Digits:
+    """The digits of the leading outer axes, in an array on the stack, and the addresses that go with them."""
+
+    def __init__(self, code: Code, count: Number, row: Callable[[int, Number], str]) -> None:
+        self.code, self.count, self.row = code, count, row
+        code.lines.insert(0, f"  %digits = alloca [{MAX_OUTER} x i64], align 8")
+
+    def _digit(self, i: Number) -> tuple[Number, str]:
+        digit = self.code.sub(self.code.sub(self.count, 1), i)
+        return digit, self.code.offset("%digits", self.code.mul(digit, 8))
+
+    def start(self, position: str, pointers: dict[int, str]) -> list[str]:
+        """The addresses at a position; sets the digits."""
+        code = self.code
+
+        def split(i: Number, values: list[str]) -> list[str]:
+            digit, cell = self._digit(i)
+            extent = self.row(0, digit)
+            quotient = code.op(f"sdiv i64 {values[0]}, {extent}")
+            rest = code.op(f"srem i64 {values[0]}, {extent}")
+            code.do(f"store i64 {rest}, ptr {cell}, align 8")
+            moved = zip(pointers, values[1:], strict=True)
+            return [quotient, *(code.offset(p, code.mul(rest, self.row(t + 1, digit))) for t, p in moved)]
+
+        return code.loop(0, self.count, 1, [("i64", position), *(("ptr", p) for p in pointers.values())], split)[1:]
+
+    def advance(self, pointers: dict[int, str]) -> list[str]:
+        """The addresses one position further: add one to the last digit and carry."""
+        code = self.code
+
+        def roll(i: Number, values: list[str]) -> list[str]:
+            digit, cell = self._digit(i)
+            extent = self.row(0, digit)
+            value = code.op(f"add i64 {code.op(f'load i64, ptr {cell}, align 8')}, {values[0]}")
+            full = code.op(f"icmp eq i64 {value}, {extent}")
+            code.do(f"store i64 {code.op(f'select i1 {full}, i64 0, i64 {value}')}, ptr {cell}, align 8")
+            back = code.op(f"select i1 {full}, i64 {extent}, i64 0")
+            move = code.sub(values[0], back)
+            moved = zip(pointers, values[1:], strict=True)
+            carry = code.op(f"zext i1 {full} to i64")
+            return [carry, *(code.offset(p, code.mul(move, self.row(t + 1, digit))) for t, p in moved)]
+
+        return code.loop(0, self.count, 1, [("i64", "1"), *(("ptr", p) for p in pointers.values())], roll)[1:]
 
 
 __all__ = ["MAX_OUTER", "emit_kernel", "panel_lanes", "register_type"]

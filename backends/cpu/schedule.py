@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ...ir.loops import Contraction
+from .choose import moved_bytes
 from .compose import stage_of
 from .jit import compile_kernel
 from .launch import Call
@@ -63,10 +64,7 @@ def _estimate(problem: Problem) -> tuple[float, float]:
     steps = float(prod(line.extent for line in lines))
     sums = 1 if any(line.reduced for line in lines) else 0
     flops = steps * (max(0, len(form.factors) - 1) + sums + sum(form.work))
-    moved = 0.0
-    for t, size in enumerate(form.sizes):
-        moved += size * prod(line.extent for line in lines if line.strides[t])
-    return flops, moved
+    return flops, moved_bytes(problem)
 
 
 def launch(plan: Plan, machine: Machine | None = None) -> tuple[Call, ...]:

@@ -80,14 +80,12 @@ def random_product(choose: random.Random, semiring: Semiring, most: int = 4, rep
 def arguments(program: Program, seed: int, sizes: Mapping[str, int] = SIZES) -> Arrays:
     """Whole numbers from 0 to 3 (true and false for bool), so that every semiring computes exactly, but logsumexp."""
     values = np.random.default_rng(seed)
-    return {
-        i.name: np.asarray(values.integers(0, 4, [s.evaluate(sizes) for s in i.shape])).astype(
-            bool if i.dtype == BOOL else i.dtype.numpy
-        )
-        if i.dtype != BOOL
-        else np.asarray(values.random([s.evaluate(sizes) for s in i.shape]) < 0.6)
-        for i in program.inputs
-    }
+
+    def array(tensor: Input) -> np.ndarray[Any, Any]:
+        whole = np.asarray(values.integers(0, 4, [s.evaluate(sizes) for s in tensor.shape]))
+        return whole > 1 if tensor.dtype == BOOL else whole.astype(tensor.dtype.numpy)
+
+    return {i.name: array(i) for i in program.inputs}
 
 
 def assert_same(before: Program, after: Program, seed: int, sizes: Mapping[str, int] = SIZES) -> None:

@@ -436,3 +436,27 @@ def test_any_split_gives_the_same_bits(seed: int) -> None:
         execute(schedule(problem, family="packed" if seed % 2 else None), case.memory, case.starts, shares)
         results.append(case.output().copy())
     assert all(np.array_equal(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_shares_of_outer_positions_cover_everything(seed: int) -> None:
+    """Two to four outer axes, cut anywhere: rows begin and end in the middle."""
+    rng = np.random.default_rng(5000 + seed)
+    extents = [int(n) for n in rng.integers(2, 6, int(rng.integers(2, 5)))]
+    strides, step = [], 4 * 3 * 5
+    for n in reversed(extents):  # gaps, so that nothing merges
+        strides.insert(0, step)
+        step *= n + 1
+    axes = (*(Axis(n, (s, s)) for n, s in zip(extents, strides, strict=True)), Axis(3, (20, 20)), Axis(4, (4, 4)))
+    case = Case(rng, Contraction(axes, (F32, F32), (Load(0),), F32))
+    plan = schedule(case.problem)
+    assert plan.stages[0].count > 1
+    check(case, 0.0, shares=int(rng.integers(1, plan.stages[0].count + 1)))
+
+
+def test_literals_are_told_apart_by_sign_and_type() -> None:
+    rng = np.random.default_rng(21)
+    for value in (0.0, -0.0):
+        case = Case(rng, Contraction((Axis(5, (8,)),), (F64,), (Literal(value, F64),), F64))
+        execute(schedule(case.problem), case.memory, case.starts)
+        assert (np.signbit(case.output()) == np.signbit(value)).all()
