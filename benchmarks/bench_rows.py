@@ -59,7 +59,8 @@ class Row:
     @cached_property
     def bytes(self) -> int:
         """Operands read once and the result written once: what no method can avoid."""
-        count = sum(prod(self.shape(t)) for t in (*self.inputs, self.output))
+        terms = ("".join(dict.fromkeys(t)) for t in (*self.inputs, self.output))  # of a diagonal, only the diagonal
+        count = sum(prod(self.shape(t)) for t in terms)
         return count * np.dtype(self.dtype).itemsize
 
 

@@ -19,6 +19,10 @@ from bench_rows import Array
 
 Thunk = Callable[[], Any]
 
+# Seconds between contestants. Idle worker threads of OpenBLAS and OpenMP spin for about 20 ms before they sleep; on two
+# cores they would take time from the next library.
+PAUSE = 0.03
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -33,7 +37,9 @@ class Timing:
 
 
 def repetitions(thunk: Thunk, target: float) -> int:
-    """How many calls take about `target` seconds (after warming up for at least two calls)."""
+    """How many calls take about `target` seconds (after warming up)."""
+    thunk()
+    time.sleep(PAUSE)
     thunk()
     began = time.perf_counter()
     thunk()
@@ -56,7 +62,8 @@ def race(thunks: dict[str, Thunk], rounds: int, seconds: float) -> dict[str, Tim
         for name, thunk in thunks.items():
             count = counts[name]
             loop = range(count)
-            thunk()  # not timed: the threads of the library before this one may still spin, and its data is in cache
+            time.sleep(PAUSE)
+            thunk()  # not timed: wakes this library's threads, brings its data into cache
             began = time.perf_counter()
             for _ in loop:
                 thunk()

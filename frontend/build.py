@@ -36,6 +36,7 @@ WHOLE_ONLY = ("kron", "solve", "inv", "logdet", "powm")
 _REAL_ONLY = frozenset(
     ("lt", "le", "gt", "ge", "maximum", "minimum", "clip", "relu", "gelu", "silu", "erf", "sigmoid", "floor", "ceil")
 )
+MAX_BUILT = 2000  # terms of one statement, those inside of functions included
 _NUMBERS = {"pi": pi, "inf": inf}
 
 
@@ -59,6 +60,7 @@ class Builder:
     semiring: Semiring = PLUS_TIMES
     accumulate: DType | None = None
     indices: list[Index] = field(default_factory=list)
+    built: int = 0
 
     def __post_init__(self) -> None:
         self.scope = self.frame.scope
@@ -126,6 +128,12 @@ class Builder:
 
     def term(self, term: Term, env: Env, span: Span) -> Value:
         """One term as an `Einsum` over its own indices (or less, where it needs none)."""
+        self.built += 1
+        if self.built > MAX_BUILT:  # sums inside functions inside sums double at each level
+            self.scope.fail(
+                EinsumSyntaxError, f"this statement has more than {MAX_BUILT} terms when it is multiplied out",
+                "too-long", span, help="give inner sums a name in statements of their own",
+            )  # fmt: skip
         bound = self._bound(term, env)
         inner = self.bind(bound, env)
         factors = [(f, self.value(f.node, inner)) for f in term.factors]
@@ -310,7 +318,7 @@ class Builder:
             return Value(SizeValue(size, span=node.span), "exact")
         if name in _NUMBERS:
             return self.typer.literal(_NUMBERS[name], node.span)
-        scope.unknown(node.name)
+        return Value(Read(name, (), scope.dtype(scope.new_scalar(node.name)), span=node.span))
 
     def _read(self, node: s.Access, env: Env) -> Value:
         tensor = self.scope.lookup(node.name, len(node.slots or ()))

@@ -56,7 +56,7 @@ def elaborate(
     (['A', 'x'], ('y',))
     """
     scope = Scope(tree.source, Sizes(tree.source), default_dtype or F64)
-    scope.declare(tree, declarations)
+    scope.declare(tree, declarations, _mentioned(tree))
     worker = _Elaborator(scope, SEMIRINGS | dict(semirings or {}), accumulate)
     for statement in tree.statements:
         worker.statement(statement)
@@ -104,11 +104,14 @@ class _Elaborator:
         semiring = self._semiring(assign)
         frame = Frame(self.scope, assign)
         builder = Builder(frame, semiring, self.accumulate)
+        indexed = assign.slots is not None or bool(reductions) or any(r.slots is not None for r in reads)
         for r in reads:  # names first, so that a wrong one is reported before what follows from it
-            if r.slots is not None or r.name.text in self.scope.tensors:
-                self.scope.lookup(r.name, None if _dotted(r) else len(r.slots) if r.slots is not None else None)
+            if r.slots is not None:
+                self.scope.lookup(r.name, None if _dotted(r) else len(r.slots))
+            elif r.name.text in self.scope.tensors:
+                self.scope.lookup(r.name, 0 if indexed else None)  # beside indices, a bare name is a scalar
         encrypted = Flow(self.scope).encrypted(assign.value)
-        if assign.slots is None and not reductions and all(r.slots is None for r in reads):
+        if not indexed:
             assign = self._indexed(assign, frame, builder)
             frame.assign = assign
             reads = [n for n in walk(assign.value) if isinstance(n, s.Access)]
@@ -123,11 +126,11 @@ class _Elaborator:
         name = assign.target
         tensor = self.scope.tensors.get(name.text)
         if assign.adds:
-            if tensor is None or (tensor.result and tensor.assigned is None):
-                self.scope.fail(
-                    EinsumSyntaxError, f"{name.text} has no value to add to", "nothing-to-add-to", name.span,
-                    help=f"declare the argument {name.text}, or use =",
-                )  # fmt: skip
+            if tensor is None and name.text in self.scope.added:
+                dotted = any(isinstance(slot, s.Dots) for slot in assign.slots or ())
+                rank = None if dotted or assign.slots is None else len(assign.slots)
+                tensor = self.scope.lookup(name, rank)
+            assert tensor is not None and (not tensor.result or tensor.assigned is not None)
             if tensor.special:
                 self.scope.fail(
                     EinsumSyntaxError, f"{name.text} is declared {tensor.special}", "assigned-twice", name.span,
@@ -186,7 +189,7 @@ class _Elaborator:
         frame.assign = inner
         frame.collect([n for n in walk(inner.value) if isinstance(n, s.Access) and n.slots is not None], [])
         frame.infer()
-        self.equation(inner, frame, other, PLUS_TIMES, False)
+        self.equation(inner, frame, other, PLUS_TIMES, Flow(self.scope).encrypted(inner.value))
         self.read.add(name.text)
         axes = tuple((n,) for n in value.shape)
         return Whole(axes, lambda names: s.Access(name, tuple(indexer.slot(n, span) for n in names), span))
@@ -227,7 +230,6 @@ class _Elaborator:
         )
         tensor.dtype, tensor.assigned = dtype, tensor.assigned or name.span
         tensor.encrypted |= encrypted
-        tensor.used = True
 
     def _left_indices(self, assign: s.Assign, frame: Frame, slots: tuple[s.Slot, ...]) -> tuple[str, ...]:
         """The indices of the left side, in order; each must have a range."""
@@ -309,8 +311,6 @@ class _Elaborator:
         results = [t for t in self.scope.tensors.values() if t.assigned is not None and "." not in t.name]
         if not results:
             place = Span(0, len(self.scope.source.text))
-            for tensor in self.scope.tensors.values():
-                tensor.used = True
             tuple(self.scope.inputs(self.order))  # a tensor without a shape is the better message
             self.scope.fail(
                 EinsumSyntaxError, "the program computes nothing", "empty-program", place, help="y[i] = x[i]"
@@ -377,6 +377,15 @@ class _Elaborator:
             indices=tuple(Index(i.name, resolve(i.extent)) for i in equation.indices),
             expr=transform(equation.expr, rule),
         )
+
+
+def _mentioned(tree: s.Program) -> frozenset[str]:
+    """Every name that stands after "=", and those that += adds to or return names."""
+    assigns = [a for a in tree.statements if isinstance(a, s.Assign)]
+    names = {n.name.text for a in assigns for n in walk(a.value) if isinstance(n, s.Access)}
+    names |= {a.target.text for a in assigns if a.adds}
+    names |= {n.text for r in tree.statements if isinstance(r, s.Return) for n in r.names}
+    return frozenset(names)
 
 
 def _dotted(access: s.Access) -> bool:

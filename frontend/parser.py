@@ -99,6 +99,16 @@ class Separators:
             yield token
 
 
+class NoSeparators:
+    """The post-lexer of classic strings, where a newline is white space."""
+
+    always_accept = ("_SEP",)
+
+    def process(self, stream: Iterator[Token]) -> Iterator[Token]:
+        """Drop newlines."""
+        return (t for t in stream if not (t.type == "_SEP" and str(t) == "\n"))
+
+
 def grammar() -> str:
     """The text of `einsum.lark`."""
     return resources.files(__package__).joinpath("einsum.lark").read_text(encoding="utf-8")
@@ -109,8 +119,9 @@ def lark_parser(start: str) -> Lark:
     """Lark's parser for one start of the grammar (`program`, `items`, `size`, `einsum`, `einsum_names`)."""
     from lark import Lark
 
+    separators = NoSeparators() if start.startswith("einsum") else Separators()
     return Lark(
-        grammar(), parser="lalr", lexer="contextual", start=start, postlex=Separators(),
+        grammar(), parser="lalr", lexer="contextual", start=start, postlex=separators,
         propagate_positions=True, maybe_placeholders=True,
     )  # fmt: skip
 

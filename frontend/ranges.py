@@ -53,6 +53,7 @@ class Frame:
     ranges: dict[str, Bounds] = field(default_factory=dict)
     accesses: list[Access] = field(default_factory=list)
     dots: int = 0
+    divided: set[tuple[int, int]] = field(default_factory=set)  # composite slots whose size is right by division
 
     # ---------------------------------------------------------------- reading the statement
 
@@ -218,10 +219,8 @@ class Frame:
                     self.ranges[r.index.text].span, help="give one",
                 )  # fmt: skip
             low, high = self.size(r.low), self.size(r.high)
-            if (low - high).at_least(1):
-                self.scope.fail(
-                    ShapeError, f"{low}..{high} runs backwards", "range", r.span, help="low..high, half open"
-                )
+            backwards = Issue("range", "{right}..{left} runs backwards", (r.span,), "low..high, half open")
+            self.scope.sizes.demand(">=", high, low, backwards)
             self.ranges[r.index.text] = Bounds(low, high, r.span, "the range")
 
     def _slots(self) -> Iterator[tuple[Access, int, s.Slot, Size, Size]]:
@@ -274,6 +273,7 @@ class Frame:
             rest = product([self.extent(p.text) for p in slot.parts if p.text != name])
             sentence = f"axis {k} of {access.tensor.name} (size {{right}}) is not a multiple of {{left}}"
             self.scope.sizes.demand("divides", rest, extent, Issue("composite-size", sentence, (slot.span,)))
+            self.divided.add((id(access), k))
             place = next(p.span for p in slot.parts if p.text == name)
             self.ranges[name] = Bounds(ZERO, extent // rest, place, f"{access.tensor.name} (axis {k}, divided)")
             return True
@@ -345,6 +345,8 @@ class Frame:
                         ShapeError, f"'{part.text}' in a composite does not run from 0", "composite", part.span,
                         self.ranges[part.text].span, help="composite indices count from 0",
                     )  # fmt: skip
+            if (id(access), k) in self.divided:
+                continue
             sizes = [self.extent(p.text) for p in slot.parts]
             text = " x ".join(f"{p.text}={{{n}}}" for n, p in enumerate(slot.parts))
             sentence = f"axis {k} of {access.tensor.name} is {{left}}, but {text} gives {{right}}"

@@ -34,10 +34,8 @@ class Tensor:
     encrypted: bool = False
     pad: Pad | None = None
     result: bool = False
-    keyword: bool = False
     assigned: Span | None = None  # where the first assignment stands, once it was elaborated
     version: int = 0
-    used: bool = False
 
     @property
     def special(self) -> str | None:
@@ -64,6 +62,9 @@ class Scope:
     default: DType = F64
     tensors: dict[str, Tensor] = field(default_factory=dict)
     assigned: frozenset[str] = frozenset()
+    added: frozenset[str] = frozenset()  # their first assignment is +=: arguments that are added to
+    listed: bool = False  # keywords give shapes
+    mentioned: frozenset[str] = frozenset()  # by any statement, after "=" or before "+="
 
     def fail(self, kind: type[SteinError], sentence: str, code: str, *spans: Span | None, help: str = "") -> NoReturn:
         """Raise an error of this program."""
@@ -77,11 +78,15 @@ class Scope:
 
     # ---------------------------------------------------------------- declarations
 
-    def declare(self, program: s.Program, declarations: Mapping[str, Declaration]) -> None:
-        """Take in every declaration of the text and the keywords."""
+    def declare(
+        self, program: s.Program, declarations: Mapping[str, Declaration], mentioned: frozenset[str] = frozenset()
+    ) -> None:
+        """Take in every declaration of the text and the keywords; `mentioned` are the names that statements use."""
         assigns = [a for a in program.statements if isinstance(a, s.Assign)]
         self.assigned = frozenset(a.target.text for a in assigns)
         first = {a.target.text: a.adds for a in reversed(assigns)}
+        self.added = frozenset(n for n, adds in first.items() if adds)
+        self.mentioned = mentioned
         seen: dict[str, Span] = {}
         for statement in program.statements:
             if isinstance(statement, s.Declare):
@@ -93,11 +98,11 @@ class Scope:
                         )  # fmt: skip
                     seen[name.text] = name.span
                     self._declare_text(name, statement.items)
+        self.listed = any(d.shape is not None for d in declarations.values())
         for key, declaration in declarations.items():
             self._declare_keyword(key, declaration)
         for tensor in self.tensors.values():
-            added = first.get(tensor.name, False)  # the first assignment is +=: an argument that is added to
-            tensor.result = tensor.name in self.assigned and not added
+            tensor.result = tensor.name in self.assigned - self.added
         inputs = [t for t in self.tensors.values() if not t.result and not t.special]
         fixed = {n for t in inputs for size in t.shape or () for n in size.names}
         self.sizes.free |= {n for n in self.sizes.known if n not in fixed}
@@ -172,7 +177,6 @@ class Scope:
         if not name.isidentifier() or name in RESERVED:
             self.fail(EinsumSyntaxError, f"'{name}' cannot name a tensor", "reserved", help="choose another name")
         tensor = self.tensors.setdefault(name, Tensor(name))
-        tensor.keyword = True
         tensor.const |= said.const
         tensor.encrypted |= said.encrypted
         for structure in said.structure:
@@ -248,14 +252,15 @@ class Scope:
     def lookup(self, name: s.Name, rank: int | None = None) -> Tensor:
         """The tensor that an expression names; an undeclared one with `rank` slots becomes an argument."""
         tensor = self.tensors.get(name.text)
-        if (tensor is not None and tensor.result and tensor.assigned is None) or (tensor is None and self._later(name)):
+        if (tensor is not None and tensor.result and tensor.assigned is None) or (
+            tensor is None and name.text in self.assigned - self.added
+        ):
             self.fail(
                 EinsumSyntaxError, f"{name.text} is used before it is assigned", "used-before", name.span,
                 help="use follows assignment: move this statement down",
             )  # fmt: skip
         if tensor is None:
-            unused = any(not t.used for t in self.tensors.values() if t.keyword or t.place is not None)
-            if rank is None or unused:
+            if rank is None or self.unused():
                 self.unknown(name)
             tensor = self.tensors[name.text] = Tensor(name.text, name.span)
         if tensor.shape is None:
@@ -265,18 +270,27 @@ class Scope:
                     tensor.place, help=f"declare it, for instance {name.text}: f64[n, m]",
                 )  # fmt: skip
             tensor.shape = tuple(self.sizes.new_axis(name.text, k) for k in range(rank))
-        tensor.used = True
         return tensor
 
-    def _later(self, name: s.Name) -> bool:
-        return name.text in self.assigned
+    def new_scalar(self, name: s.Name) -> Tensor:
+        """A bare name that nobody declared: a scalar argument, unless keywords list the arguments with their shapes."""
+        if self.listed or self.unused():
+            self.unknown(name)
+        tensor = self.tensors[name.text] = Tensor(name.text, name.span, ())
+        return tensor
+
+    def unused(self) -> list[str]:
+        """Declared arguments that no statement mentions: where there is one, an unknown name is taken for a slip."""
+        return [
+            t.name for t in self.tensors.values() if not t.result and not t.special and t.name not in self.mentioned
+        ]
 
     def unknown(self, name: s.Name) -> NoReturn:
         """Raise the error for a name that stands for nothing."""
         declared = ", ".join(self.tensors) or "none"
         hint = near(name.text, self.tensors)
         if not hint:
-            unused = [t.name for t in self.tensors.values() if not t.used and (t.keyword or t.place is not None)]
+            unused = self.unused()
             hint = f"did you mean {unused[0]!r}?" if len(unused) == 1 else f"{name.text}: f64[n] declares it"
         self.fail(
             EinsumSyntaxError, f"tensor '{name.text}' is neither declared nor an argument", "unknown-name", name.span,

@@ -136,7 +136,7 @@ class _Scanner:
         count = 0
         while self.text.startswith(".", self.at + count):
             count += 1
-        if count != 3:
+        if count % 3:
             self.fail(
                 f"'{'.' * count}' is not an ellipsis; write '...'", "not-an-ellipsis", Span(self.at, self.at + count)
             )

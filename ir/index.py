@@ -46,11 +46,11 @@ class Affine:
     @staticmethod
     def composite(indices: tuple[Index, ...]) -> Affine:
         """The row-major combination (i k) of indices: i times the extent of k, plus k."""
-        stride, terms = ONE, []
+        stride, total = ONE, Affine(())
         for index in reversed(indices):
-            terms.append((index.name, stride))
+            total = total + Affine.of(index.name) * stride
             stride = stride * index.extent
-        return Affine(tuple(sorted(terms)))
+        return total
 
     @cached_property
     def bare(self) -> str | None:

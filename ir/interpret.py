@@ -253,10 +253,19 @@ def _total(expr: Einsum, scope: _Scope) -> _Value:
         array = value.over(space)
         selects = array.dtype == np.bool_ and accumulate != BOOL
         factors.append(np.where(array, one, zero) if selects else convert(array, accumulate))
-    product = reduce(lambda a, b: apply(semiring.mul, [a, b], accumulate), factors) if factors else one
+    product = reduce(lambda a, b: _product(semiring, a, b, accumulate), factors) if factors else one
     product = np.broadcast_to(product.reshape(product.shape or (1,) * len(space)), scope.shape(space))
     bound = tuple(k for k, name in enumerate(space) if name in expr.bound)
     return _Value(_sum(semiring, product, bound, accumulate), kept)
+
+
+def _product(semiring: Semiring, a: Array, b: Array, dtype: DType) -> Array:
+    """a times b; an integer that stands for an infinity annihilates, where a bare sum would wrap."""
+    product = apply(semiring.mul, [a, b], dtype)
+    if semiring.annihilates(dtype):
+        zero = _number(semiring.zero_of(dtype), dtype)
+        return np.where((a == zero) | (b == zero), zero, product)
+    return product
 
 
 def _total_by_slices(expr: Einsum, name: str, scope: _Scope) -> _Value:

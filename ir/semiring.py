@@ -46,6 +46,11 @@ class Semiring:
         return _limit(self.one, dtype)
 
 
+    def annihilates(self, dtype: DType) -> bool:
+        """Whether products in `dtype` must look for the zero: an integer that stands for an infinity, plus one, wraps."""
+        return self.mul == "add" and isinstance(self.zero, str) and dtype.kind in "iu"
+
+
 def _limit(value: Scalar | str, dtype: DType) -> Scalar:
     if not isinstance(value, str):
         return bool(value) if dtype.kind == "b" else value

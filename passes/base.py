@@ -89,6 +89,8 @@ def run_passes(
     for step in passes:
         trace, start = Trace(), perf_counter()
         after = step.run(program, context, trace)
+        if after is not program and after == program:
+            after = program
         record = PassRecord(step.name, program, after, tuple(trace.steps), perf_counter() - start, step.summary)
         records.append(record)
         if on_pass is not None:

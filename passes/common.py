@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import TypeAlias
 
 from ..ir.expr import (
     Const,
@@ -114,15 +115,16 @@ def share_common(program: Program, context: Context, trace: Trace) -> Program:
     """Equal equations are computed once; a second output of the same value becomes a read of the first."""
     if len(program.equations) < 2:
         return program
-    first: dict[str, Equation] = {}
+    alike: dict[_Rough, list[Equation]] = {}
+    keys: dict[str, str] = {}
     renamed: dict[str, str] = {}
     out: list[Equation] = []
     for equation in program.equations:
         equation = _with_names(equation, renamed)
-        text = equation_key(equation)
-        same = first.get(text)
-        if same is None or same.semiring != equation.semiring:
-            first.setdefault(text, equation)
+        others = alike.setdefault(_rough(equation), [])
+        same = _same_as(equation, others, keys) if others else None
+        if same is None:
+            others.append(equation)
             out.append(equation)
             continue
         note(trace, "share", equation.name, equation.expr, same.expr)
@@ -133,6 +135,22 @@ def share_common(program: Program, context: Context, trace: Trace) -> Program:
         else:
             out.append(_copy_of(same, equation))
     return program if not trace_changed(out, program) else replace(program, equations=tuple(out))
+
+
+_Rough: TypeAlias = tuple[int, int, tuple[str, ...]]
+
+
+def _rough(equation: Equation) -> _Rough:
+    """What equal equations have in common, cheap to say: only these are compared by their keys."""
+    return len(equation.shape), len(equation.indices), tuple(sorted(r.tensor for r in reads(equation.expr)))
+
+
+def _same_as(equation: Equation, others: list[Equation], keys: dict[str, str]) -> Equation | None:
+    for e in (equation, *others):
+        if e.name not in keys:
+            keys[e.name] = equation_key(e)
+    own = keys[equation.name]
+    return next((e for e in others if keys[e.name] == own and e.semiring == equation.semiring), None)
 
 
 def trace_changed(equations: list[Equation], program: Program) -> bool:

@@ -67,14 +67,14 @@ def kernel_flops(terms: Sequence[frozenset[str]], kept: frozenset[str], sizes: M
     everything = frozenset().union(*terms) if terms else frozenset()
     total = points(everything, sizes)
     cost = total if everything - kept else 0
-    current: frozenset[str] = frozenset()
-    ordered = sorted(terms, key=lambda t: points(t, sizes))
-    for number, term in enumerate(ordered):
+    left = sorted(terms, key=lambda t: points(t, sizes))
+    current = left.pop(0) if left else everything
+    while left:
+        term = min(left, key=lambda t: points(current | t, sizes))
+        left.remove(term)
         current = current | term
-        if number and number < len(ordered) - 1:
-            cost += total // max(1, min(REGISTER_TILE, total // points(current, sizes)))
-        elif number:
-            cost += total
+        shared = min(REGISTER_TILE, total // points(current, sizes)) if left else 1
+        cost += total // max(1, shared)
     return cost
 
 

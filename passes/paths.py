@@ -127,7 +127,12 @@ def _named(name: str) -> Any:
                 code="missing-optimizer",
                 help="pip install cotengra, or optimize='auto'",
             ) from None
-        return cotengra.HyperOptimizer(max_repeats=32, progbar=False, parallel=False)
+        search = cotengra.HyperOptimizer(max_repeats=32, progbar=False, parallel=False)
+
+        def ordered(inputs: list[set[str]], output: set[str], sizes: dict[str, int], limit: int | None = None) -> Any:
+            return search([tuple(sorted(s)) for s in inputs], tuple(sorted(output)), sizes, limit)
+
+        return ordered
     import opt_einsum
 
     return opt_einsum.paths.get_path_fn(name)

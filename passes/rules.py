@@ -19,7 +19,7 @@ from ..ir.size import ONE, ZERO
 from ..ir.types import BOOL, I64
 from .common import key
 from .scope import within
-from .tools import cast
+from .tools import bound_indices, cast
 
 
 def may_subtract(semiring: Semiring) -> bool:
@@ -309,7 +309,7 @@ def _affine_value(expr: Expr) -> Affine | None:
 # --- R11, R12, R14: chosen by a plan ----------------------------------------------------------------------------------
 
 
-def distribute(einsum: Einsum, position: int) -> Expr | None:
+def distribute(einsum: Einsum, position: int, scope: Scope) -> Expr | None:
     """R11 forwards: a factor that is a sum (a difference, in a ring) splits the Einsum into the sum of two."""
     factor = einsum.factors[position]
     if not isinstance(factor, Map) or factor.function not in (einsum.semiring.add, "sub"):
@@ -319,10 +319,15 @@ def distribute(einsum: Einsum, position: int) -> Expr | None:
     mixed = einsum.accumulate != BOOL and any(a.dtype == BOOL for a in factor.args)  # a bool selects: 1 or 0
     if mixed or factor.dtype != einsum.accumulate:
         return None
-    parts = [
-        replace(einsum, factors=(*einsum.factors[:position], cast(a, factor.dtype), *einsum.factors[position + 1 :]))
-        for a in factor.args
-    ]
+    parts: list[Expr] = []
+    for term in factor.args:
+        factors = (*einsum.factors[:position], cast(term, factor.dtype), *einsum.factors[position + 1 :])
+        part = replace(einsum, factors=factors)
+        if parts:  # the second sum gets indices of its own
+            part_names = {b: Affine.of(scope.fresh(b, scope.extents[b])) for b in bound_indices(part)}
+            parts.append(substitute(part, part_names))
+        else:
+            parts.append(part)
     return Map(factor.function, tuple(parts), einsum.dtype)
 
 

@@ -48,7 +48,7 @@ def _expand(expr: Expr, equation: Equation, names: Names, out: list[Equation], t
         return read_of(out[-1])
 
     body = cast(expr.body, work)
-    if not isinstance(body, Read) or has_special_slots(body):
+    if not isinstance(expr.body, Read) or has_special_slots(expr.body):  # converting a read again costs nothing
         body = define("body", axes, body)
     greatest = define("max", kept, Einsum(expr.along, (body,), work, work, MAX_PLUS))
     powers = define("exp", axes, Map("exp", (Map("sub", (body, greatest), work),), work))

@@ -134,6 +134,8 @@ class _Splitter:
             einsum, scalars = _without_scalars(einsum)
         constant = tuple(_known(f, self.known) for f in einsum.factors)
         tree = contraction_tree(Network.of(einsum, sizes, constant), self.context)
+        if not scalars and not tree.after and not any(isinstance(p, Node) for p in tree.parts):
+            return einsum
         root, total = self.kernel(tree, einsum, equation, root=True)
         if total is root and not scalars:
             return replace(root, dtype=einsum.dtype)

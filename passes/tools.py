@@ -178,9 +178,9 @@ def is_injective(equation: Equation) -> bool:
     An index that stands alone in a slot is known from it; then slots are read as mixed-radix numbers: `i*m + k` with
     k < m tells both. What cannot be decided counts as a collision.
     """
-    known: set[str] = set()
-    slots = [s for s in equation.slots if s.modulus is None]
-    progress = True
+    known = {s.bare for s in equation.slots if s.bare is not None}
+    slots = [s for s in equation.slots if s.modulus is None and s.bare is None and s.terms]
+    progress = bool(slots)
     while progress:
         progress = False
         for slot in slots:

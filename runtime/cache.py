@@ -41,16 +41,21 @@ class Cache(Generic[Key, Value]):
             finally:
                 with self._lock:
                     self._making.pop(key, None)
-            with self._lock:
-                self._entries[key] = value
-                while len(self._entries) > self.capacity:
-                    self._entries.popitem(last=False)
+            self.put(key, value)
             return value
 
     def find(self, key: Key) -> Value | None:
         """The value of `key` if it is there."""
         with self._lock:
             return self._entries.get(key)
+
+    def put(self, key: Key, value: Value) -> None:
+        """Remember `value` under `key`, in place of what was there."""
+        with self._lock:
+            self._entries[key] = value
+            self._entries.move_to_end(key)
+            while len(self._entries) > self.capacity:
+                self._entries.popitem(last=False)
 
     def clear(self) -> None:
         """Forget every entry."""

@@ -13,7 +13,7 @@ from ..ir.errors import BackendError, DTypeError, ShapeError
 from ..ir.expr import Input, Program
 from ..ir.types import DType, dtype_of
 from .cache import Cache
-from .expression import COPY, Expression, supposed_sizes
+from .expression import COPY, Expression, binding_key, supposed_sizes
 from .operands import Array, as_array, library_of, wrapper
 from .verify import verify_structures
 
@@ -60,7 +60,7 @@ class Compiled:
         self._arguments = self._default.arguments
         self._names = tuple(i.name for i in self._arguments)
         self._outputs = tuple(n.removesuffix(COPY) for n in self.program.outputs)
-        self._register: Callable[..., None] | None = None
+        self._register: Callable[..., Any] | None = None
         self._last: tuple[Expression, Mapping[str, int]] | None = None
         if not open_types:
             self._expressions.get((), lambda: self._default)
@@ -136,9 +136,14 @@ class Compiled:
         if plain and self._register is not None and all(a is v for a, v in zip(arrays, values, strict=True)):
             outputs = self._outputs
             if len(outputs) == 1:
-                self._register(bound.executable, scalars=True)
+                record = self._register(bound.executable, scalars=True, recheck=bound.recheck)
             else:
-                self._register(bound.executable, finish=lambda found: dict(zip(outputs, map(_scalar, found), strict=True)))
+
+                def by_name(found: Any) -> Any:
+                    return dict(zip(outputs, map(_scalar, found), strict=True))
+
+                record = self._register(bound.executable, finish=by_name, recheck=bound.recheck)
+            expression.records.put(binding_key(arrays), record)
         return execute(bound.executable, arrays)
 
     def _into(self, out: Any, results: Sequence[Array], expression: Expression) -> Any:

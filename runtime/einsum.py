@@ -19,7 +19,7 @@ from ..ir.errors import DTypeError, EinsumSyntaxError, ShapeError, SteinError
 from ..ir.semiring import PLUS_TIMES, SEMIRINGS, Semiring
 from ..ir.types import DType, dtype_of, parse_dtype
 from .cache import Cache
-from .expression import Expression, Options
+from .expression import Expression, Options, binding_key
 from .operands import as_array, library_of, wrapper
 
 Array = np.ndarray[Any, Any]
@@ -140,7 +140,8 @@ def evaluate(*operands: Any, out: Any = None, **keywords: Any) -> Any:
     bound = expression.bind(arrays, layouts, sizes)
     if plain and library == "numpy" and isinstance(operands[0], str) and all(type(a) is np.ndarray for a in given):
         assert _ENTRY.register is not None
-        _ENTRY.register(bound.executable, operands[0], scalars=True)
+        record = _ENTRY.register(bound.executable, operands[0], scalars=True, recheck=bound.recheck)
+        expression.records.put(binding_key(arrays, layouts), record)
     from ..backends.cpu.native import execute
 
     (result,) = execute(bound.executable, arrays)

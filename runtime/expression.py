@@ -21,7 +21,7 @@ from ..passes.pipeline import NORMAL_PASSES, PLAN_PASSES, Context, PassRecord, r
 from .cache import Cache
 
 if TYPE_CHECKING:
-    from ..backends.cpu.native_record import Layout
+    from ..backends.cpu.native_record import Layout, Record
     from ..backends.cpu.program import Bound, CpuProgram
 
 Array = np.ndarray[Any, Any]
@@ -65,6 +65,7 @@ class Expression:
         self._constant_shapes = {n: a.shape for n, a in self.constants.items()}
         self._plans: Cache[tuple[int, ...], Planned] = Cache(64)
         self._bound: Cache[object, Bound] = Cache(512)
+        self.records: Cache[object, Record] = Cache(512)
         self._lock = Lock()
 
     def sizes_of(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
@@ -115,19 +116,33 @@ class Expression:
         layouts: Mapping[str, Layout] | None = None,
         sizes: Mapping[str, int] | None = None,
     ) -> Bound:
-        """The executable for arguments that lie as `arrays` do, with results that lie as `layouts` says."""
-        key = (tuple((a.shape, a.strides, a.dtype) for a in arrays), tuple(sorted(layouts.items())) if layouts else None)
-        return self._bound.get(key, lambda: self._bind(arrays, layouts, sizes))
+        """The executable for arguments that lie as `arrays` do, with results that lie as `layouts` says.
+
+        Kernels are made for exactly these sizes if all sizes are fixed, or once the record of this binding has expired.
+        """
+        key = binding_key(arrays, layouts)
+        record = self.records.find(key)
+        specialise = self.options.specialise or (record is not None and record.expired)
+        return self._bound.get((key, specialise), lambda: self._bind(arrays, layouts, sizes, specialise))
 
     def _bind(
-        self, arrays: Sequence[Array], layouts: Mapping[str, Layout] | None, sizes: Mapping[str, int] | None
+        self,
+        arrays: Sequence[Array],
+        layouts: Mapping[str, Layout] | None,
+        sizes: Mapping[str, int] | None,
+        specialise: bool,
     ) -> Bound:
         from ..backends.cpu.native_record import Layout
 
         if sizes is None:
             sizes = self.sizes_of([a.shape for a in arrays])
         operands = {i.name: Layout.of(a) for i, a in zip(self.arguments, arrays, strict=True)}
-        return self.planned(sizes).cpu.bind(sizes, operands, layouts, specialise=self.options.specialise)
+        return self.planned(sizes).cpu.bind(sizes, operands, layouts, specialise=specialise)
+
+
+def binding_key(arrays: Sequence[Array], layouts: Mapping[str, Layout] | None = None) -> object:
+    """What a binding depends on: shapes, strides and types of the arguments, and the layout of the results."""
+    return tuple((a.shape, a.strides, a.dtype) for a in arrays), tuple(sorted(layouts.items())) if layouts else None
 
 
 def _sources(equation: Equation) -> set[str]:

@@ -20,8 +20,9 @@ _LONG_AXIS = 1 << 10
 _SMALL = 1 << 14  # steps below which a rare pattern of strides takes the kernel for any strides
 _GATHER_LANES = 16
 _DEEPEST = 1 << 17
+_FAR = 1 << 20
 _FMA = 0.55  # cycles of the priced unit, a vector step: processors do nearly two at once
-_BYTES_PER_NANOSECOND = 10.0
+_BYTES_PER_NANOSECOND = 20.0
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,8 @@ def nanoseconds(problem: Problem, choice: Choice, machine: Machine) -> float:
 
 def moved_bytes(problem: Problem) -> float:
     """Bytes of the elements that are touched, each once."""
-    moved = 0.0
-    for t, size in enumerate(problem.form.sizes):
-        moved += size * prod(line.extent for line in problem.lines if line.strides[t])
-    return moved
+    volumes = _volumes(problem.lines, len(problem.form.sizes))
+    return float(sum(size * volume for size, volume in zip(problem.form.sizes, volumes, strict=True)))
 
 
 # --- candidates ------------------------------------------------------------------------------------------------------
@@ -120,18 +119,18 @@ def _cheapest(problem: Problem, machine: Machine, family: str | None) -> _Candid
         lanes = full if n > full // 4 or full <= 4 or len(form.inputs) != 2 else max(1, full // 4)
         passes = steps / n * -(-n // lanes)
         store = _store_cost(form, lines[v], lanes, depth)
-        for u in (None, *(i for i in rows if i != v)):
+        useful: list[int | None] = [i for i in rows if i != v]  # rows never cost more than no rows
+        for u in useful or [None]:
             x = _second_axis(form, lines, outs, u, v) if across and u is not None else None
             cost = passes * (_load_cost(form, lines, volume, steps, v, u, x, lanes) + store)
-            far = (
+            if (
                 u is not None
                 and not across
                 and depth > 1
-                and depth * n * form.sizes[0] > 1 << 20
+                and depth * n * form.sizes[0] >= _FAR
                 and lines[u].extent > 64
-            )
-            if far:
-                cost *= 1.25
+            ):
+                cost *= 1.5  # the right operand falls out of the cache between two rows of tiles
             if best is None or cost < best.cycles * 0.999:
                 best = _Candidate(cost, v, u, x, lanes)
             if u is not None and not across and depth > 1 and family != "direct":
@@ -237,10 +236,15 @@ def _packed(problem: Problem, machine: Machine, best: _Candidate) -> Choice:
     form, lines = problem.form, problem.lines
     assert best.rows is not None
     used = (best.vector, best.rows)
-    loops = sorted((i for i, line in enumerate(lines) if line.reduced), key=lambda i: -max(map(abs, lines[i].strides)))
+
+    def order(i: int) -> tuple[bool, int]:
+        """Contiguous axes inside: blocks are filled from there, and panels are copied along them."""
+        strides = lines[i].strides
+        return any(strides[t] == form.sizes[t] for t in form.inputs), -max(map(abs, strides))
+
+    loops = sorted((i for i, line in enumerate(lines) if line.reduced), key=order)
     outer = _by_stride(lines, [i for i, line in enumerate(lines) if not line.reduced and i not in used])
-    vectors = 3 if machine.registers >= 32 else 2
-    height = 8 if machine.registers >= 32 else 4
+    vectors, height = 3, 8 if machine.registers >= 32 else 4
     if form.bytewise:  # each product is a dozen instructions: a smaller tile, for the sake of the compiler
         vectors, height = 1, 4
     return Choice(
@@ -302,7 +306,7 @@ def _direct(problem: Problem, machine: Machine, best: _Candidate, constants: boo
     row = lines[u].strides if u is not None else ()
     flip = (
         bool(row) and not across and pure and lines[u or 0].extent >= lanes
-        and any(row[t] == form.sizes[t] != strides[t] for t in form.inputs)
+        and any(row[t] == form.sizes[t] and strides[t] not in (0, row[t]) for t in form.inputs)
     )  # fmt: skip
     if u is not None and not flip and not any(not row[t] for t in form.inputs):
         u = x = None  # nothing is reused along it
@@ -318,7 +322,7 @@ def _direct(problem: Problem, machine: Machine, best: _Candidate, constants: boo
         else 8
     )
     if machine.registers < 32 and not flip:
-        height = min(height, 4)
+        height = min(height, 2 if form.complex else 4)
     width = 1 if x is None else 4 if machine.registers >= 32 else 2
     if form.streaming:
         height, width = min(height, 2), 1
@@ -329,7 +333,8 @@ def _direct(problem: Problem, machine: Machine, best: _Candidate, constants: boo
     loops, table = _reductions(lines, reduced, across, constants)
     outer = _by_stride(lines, [i for i, line in enumerate(lines) if not line.reduced and i not in inside])
     whole = depth * n * form.sizes[0]
-    rows_first = steps > 1 << 16 and not across and u is not None and whole <= machine.level1 and not flip and not pure
+    # Rows outside: the right operand stays in the first cache, or there is nothing but stores, best done row by row.
+    rows_first = steps > 1 << 16 and not across and u is not None and not flip and (pure or whole <= machine.level1)
     stream = (
         not across and u is None and len(loops) == 1 and not table and form.partial and whole > 1 << 16 and not cold
     )
@@ -373,7 +378,7 @@ def _vectors(
     count = -(-n // lanes)
     if form.bytewise:
         return 1
-    if form.complex or machine.registers < 32:
+    if form.complex:
         options: tuple[int, ...] = (1, 2)
     elif height > 1:
         options = (1, 2, 3)

@@ -22,6 +22,7 @@ _Triples = tuple[tuple[int, int, int], ...]
 _Tables = tuple[tuple[int, _Pairs], ...]
 _SHARES = 4  # outer positions from which on they are what threads share
 _WORTH_SHARING = 60_000.0  # cycles from which on a specialised kernel is split among threads
+_DEPTH_BYTES = 2048  # of one row of a panel: 512 steps in single precision
 _PAGE = 4096
 
 
@@ -123,7 +124,8 @@ def _packed_nest(recipe: Recipe, tile: Tile, panels: dict[int, int]) -> Nest:
     nest = Loop("u", ("mc",), nest, cut=True)
     nest = Pack(form.factors[right], panels[right], form.accumulate, "v", _vector_steps(recipe), inner, 0, nest)
     if form.partial:
-        nest = Loop(inner[-1], ("kc",), nest, cut=True, reduced=True)
+        for axis in reversed(inner):
+            nest = Loop(axis, (_depth_name(axis),), nest, cut=True, reduced=True)
     return Loop("v", ("nc",), nest, cut=True)
 
 
@@ -205,19 +207,34 @@ def _blocks(form: Form, lines: tuple[Line, ...], choice: Choice, machine: Machin
         return [("kc", 8 if longest <= LONG_SUM else int(longest**0.5))]  # as many blocks as terms in one: accuracy
     if choice.family != "packed":
         return []
-    inner = lines[choice.loops[-1]].extent
-    rest = prod(lines[i].extent for i in choice.loops[:-1])
     size = form.accumulate.itemsize
-    kc = inner
-    if form.partial:
-        deep = max(1, 1280 // size // rest)
-        rounds = -(-inner // deep)
-        kc = -(-inner // (4 * rounds)) * 4  # even blocks
-    depth = kc * rest
+    deep = _DEPTH_BYTES // size if form.partial else None
+    depths = _depths([lines[i].extent for i in choice.loops], deep)
+    depth = prod(depths)
     tall, wide = choice.height, choice.vectors * choice.lanes
     mc = max(tall, machine.level2 // 3 // (depth * size) // tall * tall)
     nc = max(wide, (5 << 20) // (depth * size) // wide * wide)
-    return [("mc", min(mc, 512)), ("nc", min(nc, 4080 // wide * wide)), ("kc", kc)]
+    named = [(_depth_name(f"k{j}"), n) for j, n in enumerate(depths)]
+    return [("mc", min(mc, 512 // tall * tall)), ("nc", min(nc, 4080 // wide * wide)), *named]
+
+
+def _depth_name(axis: str) -> str:
+    """The name of the block of a reduced axis."""
+    return axis.replace("k", "kc")
+
+
+def _depths(extents: list[int], budget: int | None) -> list[int]:
+    """Even blocks of nested reductions, innermost filled first, of about `budget` steps together (None: no blocks)."""
+    depths: list[int] = []
+    for extent in reversed(extents):
+        if budget is None:
+            depths.insert(0, extent)
+            continue
+        rounds = -(-extent // max(1, budget))
+        block = min(extent, -(-extent // (4 * rounds)) * 4) if budget >= 4 else 1
+        depths.insert(0, block)
+        budget //= block
+    return depths
 
 
 def _stride_class(
@@ -267,11 +284,11 @@ def _words(
             words += [lines[i].strides[t] for i in choice.outer]
     scratch: tuple[tuple[int, int], ...] = ()
     if choice.family == "packed":
-        named, size = dict(blocks), problem.form.accumulate.itemsize
-        depth = named["kc"] * prod(lines[i].extent for i in choice.loops[:-1])
+        named, bytes_ = dict(blocks), problem.form.accumulate.itemsize
+        depth = prod(size for name, size in blocks if name.startswith("kc"))
         wide, tall = choice.vectors * choice.lanes, choice.height
         columns = min(named["nc"], -(-lines[choice.vector].extent // wide) * wide) + wide
         height = min(named["mc"], -(-lines[choice.rows or 0].extent // tall) * tall) + tall
         first = len(kernel.dtypes)
-        scratch = ((first, columns * depth * size + _PAGE), (first + 1, height * depth * size + _PAGE))
+        scratch = ((first, columns * depth * bytes_ + _PAGE), (first + 1, height * depth * bytes_ + _PAGE))
     return tuple(words), pointers, scratch, tuple(tables)

@@ -51,12 +51,14 @@ class Register(Protocol):
         *,
         finish: Callable[[Any], Any] | None = None,
         scalars: bool = False,
-    ) -> None:
+        recheck: int = 0,
+    ) -> Record:
         """Run `executable` whenever plain arrays of its operands' layouts come (after `spec`, if the dispatcher takes
         one).
 
         `finish` makes the result of the call from the output array, or from the tuple of several outputs. With
-        `scalars`, a single output without axes becomes a NumPy scalar, as from `numpy.einsum`.
+        `scalars`, a single output without axes becomes a NumPy scalar, as from `numpy.einsum`. After `recheck` calls the
+        slow path is asked once more, so that it can register something better for what has turned out to be hot.
         """
 
 
@@ -145,10 +147,11 @@ def make_dispatcher(
         *,
         finish: Callable[[Any], Any] | None = None,
         scalars: bool = False,
-    ) -> None:
+        recheck: int = 0,
+    ) -> Record:
         assert (spec is not None) == spec_first, "a spec is given where the dispatcher takes one"
         made_by = None if finish is None else native_check.callable_by_machine_code(finish)
-        record = Record(executable, made_by, scalars=scalars)
+        record = Record(executable, made_by, scalars=scalars, recheck=recheck)
         with lock:
             records = table.get(spec or "")
             if records is None:
@@ -157,6 +160,7 @@ def make_dispatcher(
                 records = table[spec or ""] = []
             others = [r for r in records if r.executable.operands != executable.operands]
             records[:] = [record, *others[: MAX_RECORDS - 1]]
+        return record
 
     if not available():
         return native_fallback.dispatcher(slow_path, table, ordered, spec_first=spec_first), register

@@ -39,6 +39,7 @@ from .native_words import (
     OPERANDS,
     OUTPUTS,
     OUTPUTS_AT,
+    RECHECK,
     RECORD_HEAD,
     RELEASE,
     RESTORE_THREAD,
@@ -111,6 +112,11 @@ def find(records: int, args: int, count: int) -> int:
         record = load64(items + 8 * index)
         block = block_of(record)
         if load64(block + 8 * OPERANDS) == count and matches_all(block + 8 * RECORD_HEAD, count, args) != 0:
+            left = load64(block + 8 * RECHECK)
+            if left > 0:
+                store64(block + 8 * RECHECK, left - 1)
+                if left == 1:
+                    return 0
             while index > 0:
                 store64(items + 8 * index, load64(items + 8 * index - 8))
                 index -= 1

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...ir.types import DType, dtype_of
 from .launch import Call
-from .native_words import CALL_HEAD, MAX_WORKERS, PAGE, RECORD_HEAD, STACK_ARGS
+from .native_words import CALL_HEAD, MAX_WORKERS, PAGE, RECHECK, RECORD_HEAD, STACK_ARGS
 
 RELEASE_WORK = 20_000.0  # nanoseconds from which the interpreter lock is given up
 SHARE_WORK = 20_000.0  # nanoseconds from which a call is shared among threads
@@ -130,13 +130,24 @@ class Record:
     scalars: bool
 
     def __init__(
-        self, executable: Executable, finish: Callable[[Any], Any] | None = None, *, scalars: bool = False
+        self,
+        executable: Executable,
+        finish: Callable[[Any], Any] | None = None,
+        *,
+        scalars: bool = False,
+        recheck: int = 0,
     ) -> None:
         dtypes = tuple(layout.dtype.numpy for layout in (*executable.operands, *executable.outputs))
-        self.block = encode(executable, scalars=scalars)
+        self.block = encode(executable, scalars=scalars, recheck=recheck)
         self.finish = finish
-        self.keep = (executable, dtypes)
+        self.keep = (executable, dtypes, recheck)
         self.scalars = scalars
+
+    @property
+    def expired(self) -> bool:
+        """Whether the dispatcher has counted the calls after which it asks the slow path once more."""
+        (left,) = struct.unpack_from("<Q", self.block, 8 * RECHECK)
+        return bool(self.keep[2]) and left == 0
 
     @property
     def executable(self) -> Executable:
@@ -161,8 +172,11 @@ def place(sizes: tuple[int, ...], start: int = 0) -> tuple[list[int], int]:
     return offsets, start
 
 
-def encode(executable: Executable, *, scalars: bool = False) -> bytes:
-    """The block of an executable. With `scalars`, a single output without axes is returned as a NumPy scalar."""
+def encode(executable: Executable, *, scalars: bool = False, recheck: int = 0) -> bytes:
+    """The block of an executable. With `scalars`, a single output without axes is returned as a NumPy scalar.
+
+    After `recheck` calls (if not 0) the dispatcher asks the slow path once more, which may have something better by then.
+    """
     offsets, temporary_bytes = place(executable.temporaries)
     layouts = [_encode_layout(layout) for layout in (*executable.operands, *executable.outputs)]
     calls = [_encode_call(call, executable, offsets) for call in executable.calls]
@@ -178,6 +192,7 @@ def encode(executable: Executable, *, scalars: bool = False) -> bytes:
         8 * (RECORD_HEAD + operand_words),
         8 * (RECORD_HEAD + sum(map(len, layouts))),
         int(scalars and len(executable.outputs) == 1 and not executable.outputs[0].shape),
+        recheck,
     ]
     assert len(head) == RECORD_HEAD
     words = [word for part in (head, *layouts, *calls) for word in part]

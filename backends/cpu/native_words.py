@@ -17,7 +17,8 @@ WORKSPACE = 5  # 1 if a thread's workspace is needed at all
 OUTPUTS_AT = 6  # byte offset of the layouts of the outputs
 CALLS_AT = 7  # byte offset of the calls
 SCALARS = 8  # 1 if an output without axes is returned as a NumPy scalar
-RECORD_HEAD = 9
+RECHECK = 9  # calls until the slow path is asked once more, 0 for never
+RECORD_HEAD = 10
 
 # A layout: this head, then the extents, then the byte strides.
 DESCRIPTOR = 0  # address of the dtype object

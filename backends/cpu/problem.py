@@ -33,9 +33,10 @@ class Line(NamedTuple):
 class Form:
     """A contraction without sizes. Equal forms are the same object (`form_of`), so they hash by identity.
 
-    `factors_of[t]` says which factors load tensor t; `inputs` are the tensors of factors, `extra` those of the epilogue
-    only. `work` is the rough cost of evaluating the factors once, beyond one multiplication. `partial` says that the
-    output can hold partial sums; `bytewise` that products of bytes are taken, which processors emulate.
+    `tensors_of[f]` are the tensors that factor f loads; `inputs` are the tensors of factors, `extra` those of the
+    epilogue only. `work` is the rough cost of evaluating the factors once, beyond one multiplication. `partial` says
+    that the output can hold partial sums; `bytewise` that products of bytes are taken, which processors emulate;
+    `normalises` that even a sum of one term changes it (any value that is not zero becomes one).
     """
 
     dtypes: tuple[DType, ...]
@@ -58,6 +59,7 @@ class Form:
     streaming: bool = field(init=False)
     partial: bool = field(init=False)
     bytewise: bool = field(init=False)
+    normalises: bool = field(init=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -75,6 +77,7 @@ class Form:
         put(self, "plain", self.epilogue == Total())
         fits = self.dtypes[0] == self.accumulate and not self.streaming
         put(self, "partial", fits and (self.plain or not self.update))
+        put(self, "normalises", self.semiring.add.startswith("logical") and self.accumulate.kind != "b")
         put(self, "bytewise", self.accumulate.bits == 8 and self.accumulate.kind in "iu" and self.semiring.mul == "mul")
 
 
@@ -144,7 +147,7 @@ def _turned(axes: tuple[Axis, ...], tensors: int, form: Form) -> tuple[list[Line
     lines, offsets = [], [0] * tensors
     for axis in axes:
         n, strides = axis.extent, axis.strides
-        if n == 1:
+        if n == 1 and not (axis.reduced and form.normalises):
             continue
         first = next((s for s in strides if s), 0)
         if first < 0 and not form.collides:

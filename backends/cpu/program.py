@@ -23,7 +23,8 @@ from .schedule import Plan, launch, schedule
 Array = np.ndarray[Any, Any]
 
 
-SMALL = 20_000.0  # predicted nanoseconds below which a kernel for exactly these sizes is worth its compilation
+SMALL_SHARE = 1_500.0  # predicted nanoseconds of one share below which a kernel for exactly these sizes is faster
+WORTH = 3e7  # nanoseconds spent in such a kernel after which the other one is worth its compilation
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Bound:
 
     executable: Executable
     steps: tuple[BoundStep, ...]
+    recheck: int = 0  # calls after which kernels for exactly these sizes pay; 0 if never
 
 
 class CpuProgram:
@@ -74,14 +76,16 @@ class CpuProgram:
         buffers = _Buffers(self, layouts)
         placed: list[tuple[Call, list[tuple[_Place, int]]]] = []
         notes: list[BoundStep] = []
+        gains = False
         for position, template in enumerate(self.templates):
             buffers.release(position)
             for step in template.contractions(sizes, layouts):
                 if any(a.extent == 0 and not a.reduced for a in step.problem.axes):
                     continue
                 plan = schedule(step.problem)
-                if specialise and plan.nanoseconds < SMALL:
-                    plan = schedule(step.problem, constants=True)
+                if _gains(plan):
+                    gains = True
+                    plan = schedule(step.problem, constants=True) if specialise else plan
                 spaces = buffers.place(step, plan)
                 placed += [(call, spaces) for call in launch(plan)]
                 notes.append(BoundStep(template.equation.name, plan))
@@ -92,7 +96,13 @@ class CpuProgram:
             temporaries=tuple(buffers.temporaries),
             constants=tuple(buffers.constants.values()),
         )
-        return Bound(executable, tuple(notes))
+        recheck = 0 if specialise or not gains else int(min(max(WORTH / max(executable.work, 1.0), 200), 1 << 30))
+        return Bound(executable, tuple(notes), recheck)
+
+
+def _gains(plan: Plan) -> bool:
+    """Whether kernels with constant sizes would be noticeably faster: where the loops of a share are short."""
+    return any(s.nanoseconds < SMALL_SHARE * max(s.count, 1) for s in plan.stages)
 
 
 def _renumbered(call: Call, spaces: list[tuple[_Place, int]], buffers: _Buffers) -> Call:

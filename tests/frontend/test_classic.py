@@ -183,7 +183,7 @@ def test_mixed_types_promote_before_the_first_product() -> None:
 
 def test_many_labels_and_any_alphabet() -> None:
     letters = [chr(c) for c in range(0x3B1, 0x3B1 + 17)] + list("0123456789") + [chr(0x4E00 + k) for k in range(40)]
-    spec = parse_spec(",".join(a + b for a, b in zip(letters, letters[1:], strict=False)))
+    spec = parse_spec(",".join(letters[k] + letters[k + 1] for k in range(66)))
     program = elaborate_spec(spec, (2,) * 66, ((False, False),) * 66, (F64,) * 66)
     assert len(program.equations[0].indices) == 67
     assert all(i.name.isidentifier() for i in program.equations[0].indices)

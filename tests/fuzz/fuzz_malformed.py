@@ -213,12 +213,9 @@ def _bad_keyword(rng: Rng) -> Made:
 
 
 def _bad_optimize(rng: Rng) -> Made:
-    i, j, k = _letters(rng, 3)
-    return (
-        (f"{i}{j},{j}{k}->{i}{k}", _ones(2, 3), _ones(3, 2)),
-        {"optimize": "no-such"},
-        ("no-such", "optimize", "path"),
-    )
+    i, j, k, m = _letters(rng, 4)  # three operands: NumPy looks at `optimize` only where there is a choice
+    operands = (_ones(2, 3), _ones(3, 2), _ones(2, 4))
+    return (f"{i}{j},{j}{k},{k}{m}->{i}{m}", *operands), {"optimize": "no-such"}, ("no-such", "optimize", "path")
 
 
 def _bad_semiring(rng: Rng) -> Made:

@@ -103,7 +103,7 @@ def _check_order(call: Call, result: Array) -> Verdict | None:
     if len(call.terms) == 1 and set(call.terms[0]) == set(call.output):
         return None  # a view keeps its layout, in NumPy too
     if order == "A":
-        order = "F" if all(np.asarray(o.build()).flags.fnc for o in call.operands) else "C"
+        order = "F" if all(np.asarray(o.build()).flags.f_contiguous for o in call.operands) else "C"
     good = {"C": result.flags.c_contiguous, "F": result.flags.f_contiguous}.get(order, True)
     return None if good else Verdict(False, message=f"order={order!r} was asked for, strides are {result.strides}")
 

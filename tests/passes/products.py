@@ -8,14 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from stein.ir.check import check_program
-from stein.ir.expr import Einsum, Equation, Expr, Input, Program, Read
+from stein.ir.expr import Einsum, Equation, Expr, Input, Program, Read, free_indices
 from stein.ir.index import Affine, Index
 from stein.ir.interpret import interpret
 from stein.ir.rewrite import Scope
 from stein.ir.semiring import BOOLEAN, LOGSUMEXP, MAX_MIN, MAX_PLUS, MAX_TIMES, MIN_PLUS, PLUS_TIMES, Semiring
 from stein.ir.size import Size
+from stein.ir.text import parse_ir
 from stein.ir.types import BOOL, F64, DType
 from stein.passes.base import Context
 from stein.passes.plan import plan
@@ -121,3 +123,84 @@ def planned(program: Program, **options: Any) -> Program:
     after, _ = plan(program, Context(**options))
     check_program(after, "planned")
     return after
+
+
+each_semiring = pytest.mark.parametrize("semiring", SEMIRINGS, ids=lambda s: s.name)
+CASES = 25  # random products for each rule and semiring
+
+
+def products(semiring: Semiring, repeats: bool = True) -> list[tuple[int, random.Random, Program]]:
+    out = []
+    for seed in range(CASES):
+        choose = random.Random(seed)
+        out.append((seed, choose, random_product(choose, semiring, repeats=repeats)))
+    return out
+
+
+def root(program: Program) -> Einsum:
+    expr = program.equations[0].expr
+    assert isinstance(expr, Einsum)
+    return expr
+
+
+def scope_of(program: Program) -> Scope:
+    return Scope(program, program.equations[0])
+
+
+def check_rule(semiring: Semiring, rule: Callable[[Einsum, Scope], Expr | None]) -> int:
+    """The rule on random products: the same values; the number of times that it changed something."""
+    fired = 0
+    for seed, _, program in products(semiring):
+        after = rewritten(program, rule)
+        if after is not None and after != program:
+            fired += 1
+            assert_same(program, after, seed)
+    return fired
+
+
+def ir(*lines: str) -> Program:
+    """The program of these lines of IR text, whose result is y."""
+    program = parse_ir("\n".join((*lines, "return y")))
+    check_program(program)
+    return program
+
+
+def random_network(choose: random.Random, semiring: Semiring) -> Program:
+    """Products of products: up to four equations, each multiplying inputs and earlier results, some on diagonals."""
+    dtype, sizes = dtype_of(semiring), extents()
+    inputs: list[Input] = []
+    equations: list[Equation] = []
+    for number in range(choose.randrange(1, 5)):
+        factors: list[Expr] = []
+        for _ in range(choose.randrange(1, 4)):
+            if equations and choose.random() < 0.5:
+                old = choose.choice(equations)
+                fitting = [[c for c in LABELS if sizes[c] == n] for n in old.shape]
+                labels = "".join(choose.choice(f) for f in fitting)
+                factors.append(read(old.name, labels, dtype))
+            else:
+                labels = "".join(choose.choices(LABELS, k=choose.randrange(4)))
+                inputs.append(Input(f"t{len(inputs)}", tuple(sizes[c] for c in labels), dtype))
+                factors.append(read(inputs[-1].name, labels, dtype))
+        labels_used = sorted({n for f in factors for n in free_indices(f)})
+        kept = [c for c in labels_used if choose.random() < 0.5]
+        choose.shuffle(kept)
+        left = [*kept, kept[0]] if kept and choose.random() < 0.2 else kept
+        bound = tuple(c for c in labels_used if c not in kept)
+        name = f"r{number}"
+        equations.append(
+            Equation(
+                name,
+                tuple(Affine.of(c) for c in left),
+                tuple(sizes[c] for c in left),
+                tuple(Index(c, sizes[c]) for c in labels_used),
+                Einsum(bound, tuple(factors), dtype, dtype, semiring),
+                dtype,
+                semiring,
+            )
+        )
+    names = [e.name for e in equations]
+    outputs = {names[-1], *(n for n in names if choose.random() < 0.25)}
+    program = Program(tuple(inputs), tuple(equations), tuple(n for n in names if n in outputs))
+    check_program(program)
+    return program

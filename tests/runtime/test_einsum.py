@@ -205,3 +205,25 @@ def test_what_is_no_operand() -> None:
         stein.einsum(5, np.ones(3))
     with pytest.raises(TypeError, match="did you mean 'optimize'"):
         stein.einsum("i", np.ones(3), optimise=True)
+
+
+def test_a_hot_call_gets_a_kernel_of_its_own_sizes() -> None:
+    from stein.runtime.einsum import _EXPRESSIONS, _PLAIN, binding_key, find_expression
+    from stein.frontend.classic import parse_spec
+
+    a, b = RNG.random((3, 5)), RNG.random((5, 4))
+    spec = "hu,uw->hw"
+    want = stein.einsum(spec, a, b)
+    expression = find_expression(parse_spec(spec), [a, b], _PLAIN)
+    assert len(_EXPRESSIONS)
+    record = expression.records.find(binding_key([a, b]))
+    assert record is not None
+    assert not record.expired
+    while not record.expired:
+        for _ in range(10_000):
+            stein.einsum(spec, a, b)
+    np.testing.assert_allclose(stein.einsum(spec, a, b), want, rtol=1e-15)
+    newer = expression.records.find(binding_key([a, b]))
+    assert newer is not None
+    assert newer is not record
+    assert not newer.expired
