@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives; it is imported when it is first asked for.
 _HOMES = {
-    "ir.errors": (
-        "BackendError DTypeError EinsumSyntaxError EncryptionError ShapeError SteinError StructureError"
-    ),
+    "ir.errors": ("BackendError DTypeError EinsumSyntaxError EncryptionError ShapeError SteinError StructureError"),
     "ir.semiring": "Semiring",
     "runtime.compile": "compile",
     "runtime.compiled": "Compiled Finding",
@@ -48,7 +46,9 @@ _HOMES = {
     "runtime.einsum": "einsum",
     "runtime.threads": "get_threads set_threads",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()} | {"__version__": "runtime.version"}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()} | {
+    "__version__": "runtime.version"
+}
 
 __all__ = [
     "BackendError",

@@ -330,7 +330,9 @@ class _Elaborator:
                 )  # fmt: skip
         order = list(dict.fromkeys(n for n in self.order if n in self.scope.tensors))
         inputs = tuple(self.scope.inputs(order))
-        equations = tuple(self._resolved(e) for e in self.equations)
+        renamed = self._final_names()
+        outputs = tuple(renamed.get(n, n) for n in outputs)
+        equations = tuple(self._resolved(e, renamed) for e in self.equations)
         self._check_known(equations, constraints)
         return Program(inputs, equations, outputs, constraints, tree.source)
 
@@ -350,9 +352,17 @@ class _Elaborator:
                         place if place != NOWHERE else span, help="declare an argument with that size",
                     )  # fmt: skip
 
-    def _resolved(self, equation: Equation) -> Equation:
-        """The equation with replaced size names replaced."""
-        if not self.scope.sizes.bindings:
+    def _final_names(self) -> dict[str, str]:
+        """New names of versions: the last one of a result gets the plain name, the first one `y.0`."""
+        out = {}
+        for tensor in self.scope.tensors.values():
+            if tensor.result and tensor.version:
+                out |= {tensor.name: f"{tensor.name}.0", tensor.current: tensor.name}
+        return out
+
+    def _resolved(self, equation: Equation, renamed: Mapping[str, str]) -> Equation:
+        """The equation with replaced size names replaced, and versions renamed."""
+        if not self.scope.sizes.bindings and not renamed:
             return equation
         resolve = self.scope.sizes.resolve
 
@@ -363,7 +373,7 @@ class _Elaborator:
         def rule(e: Expr) -> Expr:
             match e:
                 case Read():
-                    return replace(e, slots=tuple(affine(a) for a in e.slots))
+                    return replace(e, tensor=renamed.get(e.tensor, e.tensor), slots=tuple(affine(a) for a in e.slots))
                 case Position():
                     return replace(e, affine=affine(e.affine))
                 case SizeValue():
@@ -372,6 +382,8 @@ class _Elaborator:
 
         return replace(
             equation,
+            name=renamed.get(equation.name, equation.name),
+            update=None if equation.update is None else renamed.get(equation.update, equation.update),
             slots=tuple(affine(a) for a in equation.slots),
             shape=tuple(resolve(n) for n in equation.shape),
             indices=tuple(Index(i.name, resolve(i.extent)) for i in equation.indices),

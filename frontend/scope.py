@@ -44,7 +44,7 @@ class Tensor:
 
     @property
     def current(self) -> str:
-        """The name in the IR: `y`, then `y.1`, `y.2` for what += made of it."""
+        """The name in the IR while elaborating: `y`, then `y.1`, `y.2` for what += made of it."""
         return f"{self.name}.{self.version}" if self.version else self.name
 
     def axis(self, k: int) -> tuple[Size, Size]:

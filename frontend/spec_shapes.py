@@ -15,6 +15,7 @@ from .spec import ELLIPSIS, Slot, Spec, Term, expanded
 def check_shapes(spec: Spec, shapes: Sequence[tuple[int, ...]]) -> None:
     """Check operand shapes against `spec`; size-1 axes broadcast. Raises `ShapeError` with carets and a hint.
 
+    >>> from .spec import parse_spec
     >>> check_shapes(parse_spec("ij,jk->ik"), [(2, 3), (3, 5)])
     """
     if len(shapes) != len(spec.inputs):

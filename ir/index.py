@@ -117,7 +117,12 @@ class Affine:
                 out += ("-" if value < 0 else "+" if out else "") + factor + name
             else:
                 text = str(coefficient)
-                out += ("+" if out else "") + (f"({text})" if len(coefficient.terms) > 1 or text[0] == "-" else text) + "*" + name
+                out += (
+                    ("+" if out else "")
+                    + (f"({text})" if len(coefficient.terms) > 1 or text[0] == "-" else text)
+                    + "*"
+                    + name
+                )
         if self.offset != ZERO or not out:
             text = str(self.offset)
             out += text if not out or text.startswith("-") else "+" + text

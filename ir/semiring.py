@@ -45,7 +45,6 @@ class Semiring:
         """The neutral element of `mul` in `dtype`."""
         return _limit(self.one, dtype)
 
-
     def annihilates(self, dtype: DType) -> bool:
         """Whether products in `dtype` must look for the zero: an integer that stands for an infinity, plus one, wraps."""
         return self.mul == "add" and isinstance(self.zero, str) and dtype.kind in "iu"

@@ -147,9 +147,7 @@ class Size:
         return _collect([*self.terms, *Size.of(other).terms])
 
     def __mul__(self, other: int | Size) -> Size:
-        return _collect(
-            (tuple(sorted(a + b, key=str)), x * y) for a, x in self.terms for b, y in Size.of(other).terms
-        )
+        return _collect((tuple(sorted(a + b, key=str)), x * y) for a, x in self.terms for b, y in Size.of(other).terms)
 
     def __sub__(self, other: int | Size) -> Size:
         return self + Size.of(other) * -1
@@ -219,7 +217,11 @@ def _opaque(operation: str, args: list[Size]) -> Size:
     else:
         args = list(dict.fromkeys(args))
         sign = 1 if operation == "min" else -1
-        args = [a for a in args if not any(b is not a and ((a - b) * sign).at_least(0) and not _wins(a, b, args, sign) for b in args)]
+        args = [
+            a
+            for a in args
+            if not any(b is not a and ((a - b) * sign).at_least(0) and not _wins(a, b, args, sign) for b in args)
+        ]
         if len(args) == 1:
             return args[0]
         args.sort(key=str)

@@ -97,7 +97,7 @@ def promote(*dtypes: DType) -> DType:
             result = F32
         elif BF16 in (result, other):
             rest = other if result is BF16 or result == BF16 else result
-            result = BF16 if rest.kind in "bf" and rest.bits <= 16 or rest in (I8, U8) else promote(F32, rest)
+            result = BF16 if (rest.kind in "bf" and rest.bits <= 16) or rest in (I8, U8) else promote(F32, rest)
         else:
             result = dtype_of(np.result_type(result.numpy, other.numpy))
     return result

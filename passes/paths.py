@@ -21,7 +21,8 @@ PATH_FINDERS = (
 )  # fmt: skip
 
 
-DYNAMIC = 10  # operands up to which dynamic programming takes a few milliseconds
+DYNAMIC = 10  # operands up to which dynamic programming takes a few milliseconds, where they are sparsely connected
+DENSE = 6  # the same however they are connected (ten in a complete graph take a second)
 
 
 class PathError(ShapeError, RuntimeError):
@@ -37,7 +38,7 @@ def find_path(
 ) -> Path:
     """A path that contracts `inputs` to `output` with few operations.
 
-    "auto" (and True) is the better of opt_einsum's greedy search and, up to `DYNAMIC` operands, its dynamic
+    "auto" (and True) is the better of opt_einsum's greedy search and, for a few operands, its dynamic
     programming: its own "auto" misses by a factor of 30 where a chain of transforms has seven operands.
 
     `memory_limit` bounds the elements of intermediates; where no path keeps to it, what is left meets in one step.
@@ -67,7 +68,8 @@ def find_path(
     name = "auto" if optimize is True else str(optimize).lower()
     if name != "auto" or limit is not None:
         return _searched(_named(name), inputs, output, sizes, limit)
-    second = "dp" if count <= DYNAMIC else "auto"
+    bonds = sum(len(s) for s in inputs) - len(frozenset().union(*inputs))
+    second = "dp" if count <= DYNAMIC and (count <= DENSE or bonds <= 2 * count) else "auto"
     found = [_searched(_named(n), inputs, output, sizes, None) for n in ("greedy", second)]
     return min(found, key=lambda path: path_flops(path, inputs, output, sizes))
 

@@ -61,8 +61,12 @@ def compile(
     element = check_dtype(dtype)
     if "=" in program or ":" in program:
         if shapes:
-            raise DTypeError("shapes of a named program are given by keyword", code="positional-shapes", help="A=(64, 64)")
-        return _compile_named(program, declarations, element, target, options, check_dtype(accumulate), semirings or {}, name, check)
+            raise DTypeError(
+                "shapes of a named program are given by keyword", code="positional-shapes", help="A=(64, 64)"
+            )
+        return _compile_named(
+            program, declarations, element, target, options, check_dtype(accumulate), semirings or {}, name, check
+        )
     if declarations:
         raise DTypeError(
             f"an einsum string names no tensor {next(iter(declarations))!r}",
@@ -72,7 +76,15 @@ def compile(
     from .einsum import check_semiring
 
     return _compile_classic(
-        program, shapes, element, target, options, check_dtype(accumulate), check_semiring(semiring), names, diagonal_output
+        program,
+        shapes,
+        element,
+        target,
+        options,
+        check_dtype(accumulate),
+        check_semiring(semiring),
+        names,
+        diagonal_output,
     )
 
 
@@ -171,7 +183,12 @@ def _compile_classic(
 
 
 def _build(
-    typed: Callable[[Mapping[str, DType]], Program], target: str, options: Options, constants: dict[str, Array], open_types: frozenset[str], check: bool = False
+    typed: Callable[[Mapping[str, DType]], Program],
+    target: str,
+    options: Options,
+    constants: dict[str, Array],
+    open_types: frozenset[str],
+    check: bool = False,
 ) -> Compiled:
     from ..backends.cpu.native import make_dispatcher
 

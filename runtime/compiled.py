@@ -81,9 +81,7 @@ class Compiled:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Structures that the chosen program uses, then other facts."""
-        return tuple(
-            Finding(i.name, s.name, "Declared", s.span) for i in self.program.inputs for s in i.structure
-        )
+        return tuple(Finding(i.name, s.name, "Declared", s.span) for i in self.program.inputs for s in i.structure)
 
     def __call__(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
         """The result of the program for these arguments; an array, or a dict of arrays by name.
@@ -128,7 +126,9 @@ class Compiled:
         outs = list(out.values()) if isinstance(out, Mapping) else [out]
         names = expression.program.outputs
         if out is not None and len(outs) == len(names) and all(isinstance(o, np.ndarray) for o in outs):
-            layouts = {n: Layout.of(o) for n, o in zip(names, outs, strict=True) if _usable(o, expression, n, arrays, sizes)}
+            layouts = {
+                n: Layout.of(o) for n, o in zip(names, outs, strict=True) if _usable(o, expression, n, arrays, sizes)
+            }
             if len(layouts) == len(names):
                 execute(expression.bind(arrays, layouts, sizes).executable, arrays, outs)
                 return outs
@@ -171,7 +171,9 @@ class Compiled:
     def _in_order(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:
         names = self._names
         if len(args) > len(names):
-            raise DTypeError(f"{len(args)} arguments were given; there are {len(names)}: {self.signature}", code="too-many")
+            raise DTypeError(
+                f"{len(args)} arguments were given; there are {len(names)}: {self.signature}", code="too-many"
+            )
         values = dict(zip(names, args, strict=False))
         for name, value in keywords.items():
             if name not in names:
@@ -224,7 +226,9 @@ class Compiled:
         """The code that runs: "llvm" (IR text) or "asm" (assembly), of every kernel of the program in order."""
         if kind not in ("llvm", "asm") or self.target != "cpu":
             raise BackendError(
-                f"there is no source of kind {kind!r} for target {self.target!r}", code="unknown-source", help="llvm or asm"
+                f"there is no source of kind {kind!r} for target {self.target!r}",
+                code="unknown-source",
+                help="llvm or asm",
             )
         from .explain_program import kernel_sources
 
@@ -255,7 +259,9 @@ def callable_class(dispatch: Callable[..., Any]) -> type[Compiled]:
     Python looks `__call__` up on the class; a builtin function found there is called as it is, without a frame of ours in
     between, which is what keeps a call of a small kernel near a hundred nanoseconds.
     """
-    return type("Compiled", (Compiled,), {"__call__": dispatch, "__doc__": Compiled.__doc__, "__module__": Compiled.__module__})
+    return type(
+        "Compiled", (Compiled,), {"__call__": dispatch, "__doc__": Compiled.__doc__, "__module__": Compiled.__module__}
+    )
 
 
 def _scalar(array: Array) -> Any:

@@ -68,8 +68,17 @@ einsum.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     + [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
         for name, default in {
-            "out": None, "dtype": None, "order": "K", "casting": "safe", "optimize": "auto", "memory_limit": None,
-            "semiring": "plustimes", "names": False, "diagonal_output": False, "accumulate": None, "strict": False,
+            "out": None,
+            "dtype": None,
+            "order": "K",
+            "casting": "safe",
+            "optimize": "auto",
+            "memory_limit": None,
+            "semiring": "plustimes",
+            "names": False,
+            "diagonal_output": False,
+            "accumulate": None,
+            "strict": False,
         }.items()
     ]  # fmt: skip
 )
@@ -150,7 +159,23 @@ def evaluate(*operands: Any, out: Any = None, **keywords: Any) -> Any:
 
 _PLAIN = Settings()
 _NAMES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64 complex64 complex128".split()
+    [
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+    ]
 )
 
 
@@ -167,7 +192,9 @@ def read_operands(operands: Sequence[Any], names: bool) -> tuple[Any, Sequence[A
         return parse_spec(first, names), operands[1:]
     last = len(operands) - 1
     operands = [_label_list(o) if k % 2 or 0 < k == last else o for k, o in enumerate(operands)]
-    if len(operands) == 1 or isinstance(first, (bool, int, float)) and not isinstance(operands[1], (list, tuple, range)):
+    if len(operands) == 1 or (
+        isinstance(first, (bool, int, float)) and not isinstance(operands[1], (list, tuple, range))
+    ):
         raise DTypeError(
             f"the first argument is {'an' if type(first).__name__[0] in 'aeiou' else 'a'} {type(first).__name__}; "
             "give an expression string, or array, list, array, list, ...",
@@ -212,7 +239,11 @@ def find_expression(spec: Any, arrays: Sequence[Array], settings: Settings) -> E
 
 
 def _make_expression(
-    spec: Any, dtypes: tuple[DType, ...], ones: tuple[tuple[bool, ...], ...], settings: Settings, arrays: Sequence[Array]
+    spec: Any,
+    dtypes: tuple[DType, ...],
+    ones: tuple[tuple[bool, ...], ...],
+    settings: Settings,
+    arrays: Sequence[Array],
 ) -> Expression:
     from ..frontend.classic import check_shapes, elaborate_spec
 
@@ -376,7 +407,9 @@ def check_settings(keywords: Mapping[str, Any]) -> Settings:
 
         near = difflib.get_close_matches(unknown[0], _KEYWORDS, 1)
         raise DTypeError(
-            f"einsum has no keyword {unknown[0]!r}", code="unknown-keyword", help=f"did you mean {near[0]!r}?" if near else ""
+            f"einsum has no keyword {unknown[0]!r}",
+            code="unknown-keyword",
+            help=f"did you mean {near[0]!r}?" if near else "",
         )
     order = keywords.get("order", "K")
     if order is None:
@@ -442,7 +475,9 @@ def check_semiring(semiring: Any) -> Semiring:
     if isinstance(semiring, str) and semiring in SEMIRINGS:
         return SEMIRINGS[semiring]
     raise EinsumSyntaxError(
-        f"{semiring!r} is no semiring", code="unknown-semiring", help=f"one of {', '.join(SEMIRINGS)}, or a stein.Semiring"
+        f"{semiring!r} is no semiring",
+        code="unknown-semiring",
+        help=f"one of {', '.join(SEMIRINGS)}, or a stein.Semiring",
     )
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from ..ir.count import count, count_program
 from ..ir.expr import Equation, Program, reads
+from ..ir.rewrite import Step
 from ..ir.target import Cost
 from ..ir.text import print_program
 from ..passes.pipeline import PassRecord
-from ..ir.rewrite import Step
 from .explain import Explanation, PassNote, StepNote
 from .expression import Expression, Planned
 from .formula import equation_formula, formula
@@ -76,9 +76,7 @@ def naive_cost(program: Program, sizes: Mapping[str, int]) -> Cost:
 def _bound(expression: Expression, planned: Planned, sizes: Mapping[str, int]) -> Any:
     from ..backends.cpu.native_record import Layout
 
-    operands = {
-        i.name: Layout.dense(i.dtype, tuple(n.evaluate(sizes) for n in i.shape)) for i in expression.arguments
-    }
+    operands = {i.name: Layout.dense(i.dtype, tuple(n.evaluate(sizes) for n in i.shape)) for i in expression.arguments}
     return planned.cpu.bind(sizes, operands, specialise=expression.options.specialise)
 
 

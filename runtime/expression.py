@@ -164,7 +164,9 @@ def _without_returned_inputs(program: Program) -> Program:
             indices = tuple(Index(f"copy.{d}", n) for d, n in enumerate(source.shape))
             slots = tuple(Affine.of(i.name) for i in indices)
             name += COPY
-            equations.append(Equation(name, slots, source.shape, indices, Read(source.name, slots, source.dtype), source.dtype))
+            equations.append(
+                Equation(name, slots, source.shape, indices, Read(source.name, slots, source.dtype), source.dtype)
+            )
         outputs.append(name)
     return Program(program.inputs, tuple(equations), tuple(outputs), program.constraints, program.source)
 

@@ -19,7 +19,9 @@ Options = Mapping[str, int]
 Partner = tuple[Array, Array]  # row and column of the entry that each entry must equal
 
 
-def verify_structures(inputs: Sequence[Input], arrays: Sequence[Array], sizes: Mapping[str, int], source: Source) -> None:
+def verify_structures(
+    inputs: Sequence[Input], arrays: Sequence[Array], sizes: Mapping[str, int], source: Source
+) -> None:
     """Check every declared structure of the arguments; `StructureError` shows the entries that break the first broken one."""
     for declared, array in zip(inputs, arrays, strict=True):
         for structure in declared.structure:
@@ -142,7 +144,11 @@ def _vandermonde(name: str, array: Array, options: Options) -> str:
 
 
 def _low_rank(name: str, array: Array, options: Options) -> str:
-    rank = int(np.linalg.matrix_rank(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64), rtol=_tolerance(array)))
+    rank = int(
+        np.linalg.matrix_rank(
+            array.astype(np.complex128 if array.dtype.kind == "c" else np.float64), rtol=_tolerance(array)
+        )
+    )
     return f"its rank is {rank}, more than {options['r']}" if rank > options.get("r", rank) else ""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+
 from ...ir.expr import Read
 from ...ir.loops import Axis
 from .native_record import Layout
@@ -116,7 +117,7 @@ def copy_segments(
         modulus = slot.modulus.evaluate(sizes) if slot.modulus is not None else None
         low = slot.offset.evaluate(sizes)
         if slot.terms:
-            (name, coefficient), = slot.terms
+            ((name, coefficient),) = slot.terms
             used.add(name)
             length, step, out_stride = extents[name], coefficient.evaluate(sizes), out.strides[dims[name]]
         else:

@@ -16,7 +16,7 @@ from ...ir.index import Affine
 from ...ir.loops import Apply, Axis, Contraction, Leaf, Literal, Load, Total
 from ...ir.semiring import PLUS_TIMES
 from ...ir.size import Size
-from ...ir.types import I64, DType
+from ...ir.types import I64
 from .copies import copy_segments
 from .native_record import Layout
 
@@ -136,7 +136,9 @@ class EquationTemplate:
     def _factor(self, expr: Expr) -> Leaf:
         leaf = self._leaf(expr)
         if expr.dtype.kind == "b" and self.accumulate.kind != "b" and self.semiring.mul != "mul":
-            one, zero = (Literal(v(self.accumulate), self.accumulate) for v in (self.semiring.one_of, self.semiring.zero_of))
+            one, zero = (
+                Literal(v(self.accumulate), self.accumulate) for v in (self.semiring.one_of, self.semiring.zero_of)
+            )
             return Apply("where", (leaf, one, zero), self.accumulate)
         return leaf
 
@@ -165,11 +167,19 @@ class EquationTemplate:
         covered = self._covers(sizes, extents, out.shape)
         if equation.update is not None and covered:
             rows.append(_row(self.out_forms, sizes, layouts[equation.update].strides))
-            operands.append(Operand(equation.update, _address(self.out_offset, sizes, layouts[equation.update].strides)))
+            operands.append(
+                Operand(equation.update, _address(self.out_offset, sizes, layouts[equation.update].strides))
+            )
             dtypes.append(layouts[equation.update].dtype)
             epilogue = Apply(equation.semiring.add, (Load(len(rows) - 2), epilogue), out.dtype)
         elif not covered:
-            collides = not _injective(extents, _row(self.out_forms, sizes, Layout.dense(out.dtype, out.shape).strides), self.bound, [i.name for i in self.axes], out.dtype.itemsize)
+            collides = not _injective(
+                extents,
+                _row(self.out_forms, sizes, Layout.dense(out.dtype, out.shape).strides),
+                self.bound,
+                [i.name for i in self.axes],
+                out.dtype.itemsize,
+            )
             update = collides or equation.update is not None
             before = [self._start(layouts)]
         columns = list(zip(*rows, strict=True))
@@ -179,9 +189,7 @@ class EquationTemplate:
         if not covered and 0 in [n for n, i in zip(extents, self.axes, strict=True) if i.name not in self.bound]:
             return before
         semiring = self.semiring if not update or self.einsum is not None else equation.semiring
-        problem = Contraction(
-            axes, tuple(dtypes), self.factors, self.accumulate, semiring, epilogue, update, collides
-        )
+        problem = Contraction(axes, tuple(dtypes), self.factors, self.accumulate, semiring, epilogue, update, collides)
         return [*before, Step(problem, tuple(operands))]
 
     def _counting(
@@ -272,7 +280,9 @@ def _injective(
 ) -> bool:
     """Whether different index values surely reach different elements: each stride exceeds the span of all smaller ones."""
     span = 0
-    for stride, extent in sorted((abs(s), n) for s, n, name in zip(strides, extents, names, strict=True) if name not in bound):
+    for stride, extent in sorted(
+        (abs(s), n) for s, n, name in zip(strides, extents, names, strict=True) if name not in bound
+    ):
         if extent > 1:
             if stride < span + itemsize:
                 return False

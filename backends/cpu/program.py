@@ -151,7 +151,11 @@ class _Buffers:
         if not self.free:
             self.temporaries.append(size)
             return len(self.temporaries) - 1
-        best = min(fitting, key=self.temporaries.__getitem__) if fitting else max(self.free, key=self.temporaries.__getitem__)
+        best = (
+            min(fitting, key=self.temporaries.__getitem__)
+            if fitting
+            else max(self.free, key=self.temporaries.__getitem__)
+        )
         self.free.remove(best)
         self.temporaries[best] = max(self.temporaries[best], size)
         return best

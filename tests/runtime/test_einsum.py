@@ -113,7 +113,9 @@ def test_strides_of_every_kind() -> None:
     np.testing.assert_allclose(stein.einsum("i,i->", swapped, swapped), 14.0)
 
 
-@pytest.mark.parametrize(("name", "add", "mul"), [("maxplus", np.max, np.add), ("minplus", np.min, np.add), ("maxmin", np.max, np.minimum)])
+@pytest.mark.parametrize(
+    ("name", "add", "mul"), [("maxplus", np.max, np.add), ("minplus", np.min, np.add), ("maxmin", np.max, np.minimum)]
+)
 def test_semirings(name: str, add: object, mul: object) -> None:
     a, b = RNG.random((5, 6)), RNG.random((6, 7))
     want = add(mul(a[:, :, None], b[None]), axis=1)  # type: ignore[operator]
@@ -208,8 +210,8 @@ def test_what_is_no_operand() -> None:
 
 
 def test_a_hot_call_gets_a_kernel_of_its_own_sizes() -> None:
-    from stein.runtime.einsum import _EXPRESSIONS, _PLAIN, binding_key, find_expression
     from stein.frontend.classic import parse_spec
+    from stein.runtime.einsum import _EXPRESSIONS, _PLAIN, binding_key, find_expression
 
     a, b = RNG.random((3, 5)), RNG.random((5, 4))
     spec = "hu,uw->hw"
