@@ -354,7 +354,7 @@ class _Elaborator:
 
     def _final_names(self) -> dict[str, str]:
         """New names of versions: the last one of a result gets the plain name, the first one `y.0`."""
-        out = {}
+        out: dict[str, str] = {}
         for tensor in self.scope.tensors.values():
             if tensor.result and tensor.version:
                 out |= {tensor.name: f"{tensor.name}.0", tensor.current: tensor.name}

@@ -1,4 +1,5 @@
-"""Sources, spans and errors: where a piece of a program stands in what the user wrote, and how we tell them that it is wrong.
+"""Sources, spans and errors: where a piece of a program stands in what the user wrote, and how we tell them that it
+is wrong.
 
 Every message has one form: place, code, sentence; the source line; carets under every place involved; a concrete hint.
 `assert` is for our own bugs; a user's mistake raises one of the classes here, each of which is also the built-in error
@@ -65,8 +66,8 @@ EMPTY = Source("<program>", "")
 class SteinError(Exception):
     """The root of every error that stein raises on a user's mistake.
 
-    `code` is a short kebab-case name of the mistake, `sentence` says what is wrong, `spans` are the places involved (the
-    first is the main one; `.span`, `.line` and `.col` speak of it), `help` is the hint.
+    `code` is a short kebab-case name of the mistake, `sentence` says what is wrong, `spans` are the places involved
+    (the first is the main one; `.span`, `.line` and `.col` speak of it), `help` is the hint.
     """
 
     def __init__(

@@ -73,8 +73,8 @@ class Approx:
 class Map:
     """An elementwise function of `ir.functions`, or "cast", whose arguments are first converted to their promoted type.
 
-    "where" promotes its last two arguments only; "cast" converts its one argument to `dtype`. `approx` is the user's leave
-    to approximate; targets that can evaluate the function itself do.
+    "where" promotes its last two arguments only; "cast" converts its one argument to `dtype`. `approx` is the user's
+    leave to approximate; targets that can evaluate the function itself do.
     """
 
     function: str
@@ -88,8 +88,8 @@ class Map:
 class Einsum:
     """The sum over `bound` of the product of `factors`, in `semiring`.
 
-    Every factor is converted to `accumulate` first, the result to `dtype`. A bool factor counts as the semiring's 1 or 0
-    where `accumulate` is not bool. No factor is the semiring's 1. Names in `bound` have meaning inside only.
+    Every factor is converted to `accumulate` first, the result to `dtype`. A bool factor counts as the semiring's 1
+    or 0 where `accumulate` is not bool. No factor is the semiring's 1. Names in `bound` have meaning inside only.
     """
 
     bound: tuple[str, ...]
@@ -142,7 +142,8 @@ class Equation:
     """name[slots] = expr, for every value of the free indices.
 
     `indices` lists every index of the equation, free and bound, under names that differ. A position that no index value
-    reaches holds the semiring's 0, one reached several times their sum. With `update`, the sum with that tensor's value.
+    reaches holds the semiring's 0, one reached several times their sum. With `update`, the sum with that tensor's
+    value.
     """
 
     name: str

@@ -96,7 +96,9 @@ class Affine:
         return Affine(total.terms, total.offset, self.modulus)
 
     def bounds(self, extents: Mapping[str, Size]) -> tuple[Size, Size]:
-        """Least and greatest value (both inclusive) over non-empty ranges; a symbolic coefficient counts as positive."""
+        """Least and greatest value (both inclusive) over non-empty ranges; a symbolic coefficient counts as
+        positive.
+        """
         if self.modulus is not None:
             return ZERO, self.modulus - 1
         low = high = self.offset

@@ -19,9 +19,9 @@ Scalar = bool | int | float | complex
 class Semiring:
     """A commutative semiring (R, add, mul, zero, one) given by names of elementwise functions.
 
-    `zero` and `one` are "-inf", "inf" or a number; an infinity stands for the least or greatest value of an integer type.
-    `ring` says that subtraction exists; `field` that division does; `idempotent` that `a add a = a`. A semiring whose
-    `mul` is empty is a bare reduction (`prod`), legal for one factor only.
+    `zero` and `one` are "-inf", "inf" or a number; an infinity stands for the least or greatest value of an integer
+    type. `ring` says that subtraction exists; `field` that division does; `idempotent` that `a add a = a`. A semiring
+    whose `mul` is empty is a bare reduction (`prod`), legal for one factor only.
 
     >>> from .types import F32
     >>> MAX_PLUS.zero_of(F32)
@@ -46,7 +46,9 @@ class Semiring:
         return _limit(self.one, dtype)
 
     def annihilates(self, dtype: DType) -> bool:
-        """Whether products in `dtype` must look for the zero: an integer that stands for an infinity, plus one, wraps."""
+        """Whether products in `dtype` must look for the zero: an integer that stands for an infinity, plus one,
+        wraps.
+        """
         return self.mul == "add" and isinstance(self.zero, str) and dtype.kind in "iu"
 
 
@@ -78,5 +80,6 @@ SEMIRINGS: dict[str, Semiring] = {
     s.name: s for s in (PLUS_TIMES, MAX_PLUS, MIN_PLUS, LOGSUMEXP, BOOLEAN, MAX_MIN, MAX_TIMES)
 }
 REDUCTIONS: dict[str, Semiring] = {
-    "sum": PLUS_TIMES, "max": MAX_PLUS, "min": MIN_PLUS, "any": BOOLEAN, "logsumexp": LOGSUMEXP, "prod": PRODUCT, "all": ALL,
+    "sum": PLUS_TIMES, "max": MAX_PLUS, "min": MIN_PLUS, "any": BOOLEAN, "logsumexp": LOGSUMEXP, "prod": PRODUCT,
+    "all": ALL,
 }  # fmt: skip

@@ -42,10 +42,11 @@ def compile(
     """Compile a program of the named language, or an einsum string, into a callable.
 
     A keyword that names a tensor declares it: a shape (integers and size names), an array (its shape and type), or
-    `stein.tensor(...)`, `stein.constant(...)`, `stein.encrypted(...)`; declarations in the text do the same. For an einsum
-    string the shapes of the operands follow the string. `dtype` is the type of tensors that are given none; without it
-    each call's arguments decide. `semirings` maps names that `over` may use to `Semiring` values, `accumulate` is the type
-    that sums are kept in, `check=True` verifies declared structure on each call, `name` stands in messages as the file name.
+    `stein.tensor(...)`, `stein.constant(...)`, `stein.encrypted(...)`; declarations in the text do the same. For an
+    einsum string the shapes of the operands follow the string. `dtype` is the type of tensors that are given none;
+    without it each call's arguments decide. `semirings` maps names that `over` may use to `Semiring` values,
+    `accumulate` is the type that sums are kept in, `check=True` verifies declared structure on each call, `name`
+    stands in messages as the file name.
 
     Raises `EinsumSyntaxError`, `ShapeError`, `DTypeError`, `StructureError`, `EncryptionError` or `BackendError`.
 

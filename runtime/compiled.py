@@ -34,8 +34,8 @@ class Finding:
 class Compiled:
     """A compiled program. Call it with its arguments by name or in order of first mention; `out=` takes the result.
 
-    One result comes back as an array, several as a dict by name, in the library of the arguments. `f.explain()` tells what
-    was done, `f.ir(stage)` and `f.source(kind)` show it, `f.stats` counts it.
+    One result comes back as an array, several as a dict by name, in the library of the arguments. `f.explain()` tells
+    what was done, `f.ir(stage)` and `f.source(kind)` show it, `f.stats` counts it.
     """
 
     def __init__(
@@ -202,7 +202,9 @@ class Compiled:
         return self._expressions.get(tuple(types.values()), lambda: self._make(self._elaborate(types)))
 
     def _shown(self) -> tuple[Expression, Mapping[str, int]]:
-        """What `explain` and the like speak of: the last call, else the program for the declared (or supposed) sizes."""
+        """What `explain` and the like speak of: the last call, else the program for the declared (or supposed)
+        sizes.
+        """
         if self._last is not None:
             return self._last
         expression = self._default
@@ -243,7 +245,9 @@ class Compiled:
         return statistics(*self._shown())
 
     def explain(self) -> Explanation:
-        """What was found and done: passes, contraction tree with sizes, flops and bytes, the kernel chosen for each step."""
+        """What was found and done: passes, contraction tree with sizes, flops and bytes, the kernel chosen for each
+        step.
+        """
         from .explain_program import explain_expression
 
         expression, sizes = self._shown()
@@ -256,8 +260,8 @@ class Compiled:
 def callable_class(dispatch: Callable[..., Any]) -> type[Compiled]:
     """A subclass of `Compiled` whose instances are called by `dispatch`.
 
-    Python looks `__call__` up on the class; a builtin function found there is called as it is, without a frame of ours in
-    between, which is what keeps a call of a small kernel near a hundred nanoseconds.
+    Python looks `__call__` up on the class; a builtin function found there is called as it is, without a frame of
+    ours in between, which is what keeps a call of a small kernel near a hundred nanoseconds.
     """
     return type(
         "Compiled", (Compiled,), {"__call__": dispatch, "__doc__": Compiled.__doc__, "__module__": Compiled.__module__}
@@ -281,7 +285,9 @@ def _type_text(declared: Input, open_types: frozenset[str]) -> str:
 
 
 def _converted(array: Array, declared: Input, value: Any) -> Array:
-    """The array in the declared type, converted only where nothing is lost (a Python number or list: where the kind fits)."""
+    """The array in the declared type, converted only where nothing is lost (a Python number or list: where the kind
+    fits).
+    """
     wanted = declared.dtype.numpy
     if array.dtype == wanted:
         return array if array.dtype.isnative else array.astype(wanted)

@@ -18,7 +18,9 @@ Shape = Sequence["int | str"]
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """An array that is known when the program is compiled: it may be folded, and looked into under a tolerance `tol`."""
+    """An array that is known when the program is compiled: it may be folded, and looked into under a tolerance
+    `tol`.
+    """
 
     array: Array
     tol: float | None = None

@@ -1,8 +1,8 @@
 """`stein.einsum`: the drop-in for numpy.einsum and opt_einsum.contract.
 
 A call whose operands look like those of an earlier one never gets here: the native dispatcher answers it. What does get
-here is parsed, typed, planned and bound by an `Expression`, run, and, if it was a plain call on NumPy arrays, made known to
-the dispatcher.
+here is parsed, typed, planned and bound by an `Expression`, run, and, if it was a plain call on NumPy arrays, made
+known to the dispatcher.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def einsum(*operands: Any, **keywords: Any) -> Any:
     """Evaluate an einsum: `einsum("ij,jk->ik", A, B)`, or `einsum(A, [0, 1], B, [1, 2], [0, 2])`.
 
     Everything that numpy.einsum and opt_einsum.contract accept means what it means there: ellipsis, implicit output,
-    interleaved lists, repeated labels, broadcasting of axes of length 1, `out`, `dtype`, `order`, `casting`, `optimize`,
-    `memory_limit`. Labels may be of any alphabet. Beyond them:
+    interleaved lists, repeated labels, broadcasting of axes of length 1, `out`, `dtype`, `order`, `casting`,
+    `optimize`, `memory_limit`. Labels may be of any alphabet. Beyond them:
 
     * `semiring=`: "maxplus", "minplus", "logsumexp", "boolean", "maxmin", "maxtimes" or a `Semiring`;
     * `names=True`: labels are words, `"row col, col out -> row out"`;
@@ -63,24 +63,22 @@ def einsum(*operands: Any, **keywords: Any) -> Any:
     return entry()(*operands, **keywords)
 
 
+_DEFAULTS = {
+    "out": None,
+    "dtype": None,
+    "order": "K",
+    "casting": "safe",
+    "optimize": "auto",
+    "memory_limit": None,
+    "semiring": "plustimes",
+    "names": False,
+    "diagonal_output": False,
+    "accumulate": None,
+    "strict": False,
+}
 einsum.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [inspect.Parameter("operands", inspect.Parameter.VAR_POSITIONAL, annotation=Any)]
-    + [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-        for name, default in {
-            "out": None,
-            "dtype": None,
-            "order": "K",
-            "casting": "safe",
-            "optimize": "auto",
-            "memory_limit": None,
-            "semiring": "plustimes",
-            "names": False,
-            "diagonal_output": False,
-            "accumulate": None,
-            "strict": False,
-        }.items()
-    ]  # fmt: skip
+    + [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in _DEFAULTS.items()]
 )
 
 
@@ -267,7 +265,8 @@ def _check_casting(arrays: Sequence[Array], settings: Settings) -> None:
     for number, array in enumerate(arrays):
         if not np.can_cast(array.dtype, settings.dtype, settings.casting):  # type: ignore[arg-type]
             raise DTypeError(
-                f"operand {number} is {array.dtype}, which does not convert to {settings.dtype} under casting={settings.casting!r}",
+                f"operand {number} is {array.dtype}, which does not convert to {settings.dtype} "
+                f"under casting={settings.casting!r}",
                 code="casting",
                 help="casting='unsafe' converts all the same",
             )
@@ -328,8 +327,8 @@ def _order(
 def _kept_order(expression: Expression, arrays: Sequence[Array], rank: int) -> list[int]:
     """The axes of the result, outermost first, as NumPy's iterator orders them for these operands.
 
-    The rule is that of numpy's nditer (order "K"): an insertion sort by strides, in which two axes change places only if
-    an operand that has both of them says so and none before it says otherwise.
+    The rule is that of numpy's nditer (order "K"): an insertion sort by strides, in which two axes change places only
+    if an operand that has both of them says so and none before it says otherwise.
     """
     from ..ir.expr import reads
 
@@ -385,7 +384,8 @@ def _into(
         raise ShapeError("out is read-only", code="out-read-only")
     if not np.can_cast(equation.dtype.numpy, out.dtype, settings.out_casting):  # type: ignore[arg-type]
         raise DTypeError(
-            f"the result is {equation.dtype.numpy}, which does not convert to out's {out.dtype} under casting={settings.casting!r}",
+            f"the result is {equation.dtype.numpy}, which does not convert to out's {out.dtype} "
+            f"under casting={settings.casting!r}",
             code="casting",
             help="casting='unsafe' converts all the same",
         )
@@ -437,10 +437,8 @@ def check_settings(keywords: Mapping[str, Any]) -> Settings:
     )
 
 
-_KEYWORDS = (
-    "dtype", "order", "casting", "optimize", "memory_limit", "semiring", "names", "diagonal_output", "accumulate", "strict",
-    "backend", "use_blas",
-)  # fmt: skip
+# `backend` and `use_blas` are opt_einsum's: they choose who multiplies, which here is stein, so they change nothing.
+_KEYWORDS = (*(k for k in _DEFAULTS if k != "out"), "backend", "use_blas")
 
 
 def _frozen(optimize: Any) -> Any:

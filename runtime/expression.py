@@ -30,7 +30,9 @@ COPY = ".copy"  # ends the name of the copy of an argument that is returned
 
 @dataclass(frozen=True)
 class Options:
-    """How a program is planned: `optimize` as opt_einsum's, a limit on the elements of an intermediate, `strict` order."""
+    """How a program is planned: `optimize` as opt_einsum's, a limit on the elements of an intermediate, `strict`
+    order.
+    """
 
     optimize: Any = "auto"
     memory_limit: Any = None
@@ -50,7 +52,9 @@ class Planned:
 
 @dataclass
 class Expression:
-    """A typed symbolic program with everything that was made from it. `constants` are the values of its constant inputs."""
+    """A typed symbolic program with everything that was made from it. `constants` are the values of its constant
+    inputs.
+    """
 
     program: Program
     options: Options = field(default_factory=Options)
@@ -69,7 +73,9 @@ class Expression:
         self._lock = Lock()
 
     def sizes_of(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
-        """The sizes by name that arguments of these shapes (in order) give; every constraint holds, else `ShapeError`."""
+        """The sizes by name that arguments of these shapes (in order) give; every constraint holds, else
+        `ShapeError`.
+        """
         by_name = {i.name: s for i, s in zip(self.arguments, shapes, strict=True)}
         return self.binder(by_name | self._constant_shapes)
 

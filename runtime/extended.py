@@ -1,7 +1,8 @@
 """Element types without machine code: Python objects, extended precision. They are evaluated by NumPy's own arithmetic.
 
-NumPy's einsum accepts them, so a drop-in must. The meaning is spelled out by broadcasting: multiply the operands over the
-whole index space, then add over the summed labels, in NumPy's loops for that type. No structure, no plan, no speed.
+NumPy's einsum accepts them, so a drop-in must. The meaning is spelled out by broadcasting: multiply the operands over
+the whole index space, then add over the summed labels, in NumPy's loops for that type. No structure, no plan, no
+speed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Fixing sizes: the same program with some size names replaced by numbers, so that kernels may be made for exactly those."""
+"""Fixing sizes: the same program with some size names replaced by numbers, so that kernels may be made for exactly
+those.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 def get_threads() -> int:
-    """The number of threads that kernels use: the CPUs given to this process, or STEIN_NUM_THREADS, or OMP_NUM_THREADS."""
+    """The number of threads that kernels use: the CPUs given to this process, or STEIN_NUM_THREADS, or
+    OMP_NUM_THREADS.
+    """
     from ..backends.cpu.pool import get_threads as current
 
     return current()

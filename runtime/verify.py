@@ -1,7 +1,7 @@
 """`check=True`: declared structure is verified on the values of each call.
 
-A declaration is trusted otherwise. Each rule gives the value that the structure demands at every position, and where that
-value comes from, so that the message can show two entries that disagree.
+A declaration is trusted otherwise. Each rule gives the value that the structure demands at every position, and where
+that value comes from, so that the message can show two entries that disagree.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ Partner = tuple[Array, Array]  # row and column of the entry that each entry mus
 def verify_structures(
     inputs: Sequence[Input], arrays: Sequence[Array], sizes: Mapping[str, int], source: Source
 ) -> None:
-    """Check every declared structure of the arguments; `StructureError` shows the entries that break the first broken one."""
+    """Check every declared structure of the arguments; `StructureError` shows the entries that break the first
+    broken one.
+    """
     for declared, array in zip(inputs, arrays, strict=True):
         for structure in declared.structure:
             options = {k: v.evaluate(sizes) for k, v in structure.options}
@@ -69,7 +71,8 @@ def _differing(name: str, array: Array, partner: Callable[[Array, Array, tuple[i
     i, j = (int(k) for k in np.argwhere(wrong)[0])
     p, q = int(other[0][i, j]), int(other[1][i, j])
     deviation = np.abs(array.astype(complex if array.dtype.kind == "c" else float) - wanted).max()
-    return f"{name}[{i},{j}] = {array[i, j]} differs from {name}[{p},{q}] = {array[p, q]} (largest deviation {deviation:.3g})"
+    first, second = f"{name}[{i},{j}] = {array[i, j]}", f"{name}[{p},{q}] = {array[p, q]}"
+    return f"{first} differs from {second} (largest deviation {deviation:.3g})"
 
 
 def _toeplitz(rows: Array, cols: Array, shape: tuple[int, int]) -> Partner:
@@ -121,7 +124,8 @@ def _gram_error(array: Array, scale: float) -> float:
 
 
 def _orthogonal(name: str, array: Array, options: Options) -> str:
-    # Rows rounded to the type's precision: each of the n products of an inner product is off by at most 2 eps of 1/n on average.
+    # Rows rounded to the type's precision: each of the n products of an inner product is off by at most 2 eps of 1/n
+    # on average.
     bound = 4 * array.shape[1] * float(np.finfo(array.dtype).eps) if array.dtype.kind in "fc" else 0.0
     error = _gram_error(array, 1.0)
     return f"{name} {name}' differs from the identity by {error:.3g}" if not error <= bound else ""

@@ -1,7 +1,7 @@
 """Padded and periodic reads as plain strided copies.
 
-A copy equation `P[p, q] = T[p-2, (q+1) mod n]` (one index a slot, an offset, a modulus, a rule for what lies outside) is cut
-into boxes in which every source position is affine; each box is one contraction of the ordinary generator.
+A copy equation `P[p, q] = T[p-2, (q+1) mod n]` (one index a slot, an offset, a modulus, a rule for what lies outside)
+is cut into boxes in which every source position is affine; each box is one contraction of the ordinary generator.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def runs_of(length: int, low: int, step: int, modulus: int | None, extent: int, 
 
     What lies outside 0..extent is left out for a number as `pad`, clipped for "edge", taken modulo `extent` for "wrap".
 
-    >>> runs_of(5, -1, 1, None, 3, "edge")
-    [Run(at=0, length=1, start=0, step=0, periods=1), Run(at=1, length=3, start=0, step=1, periods=1), Run(at=4, length=1, start=2, step=0, periods=1)]
+    >>> [(r.at, r.length, r.start, r.step) for r in runs_of(5, -1, 1, None, 3, "edge")]
+    [(0, 1, 0, 0), (1, 3, 0, 1), (4, 1, 2, 0)]
     """
     if length <= 0:
         return []

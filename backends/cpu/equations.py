@@ -1,8 +1,9 @@
 """Planned equations become contractions: the step between the IR and the code generator.
 
-An `EquationTemplate` is made once per planned equation: leaves with operand numbers, and for each operand the affine form
-of its slots. `contractions` then fills in sizes and strides, which is all that a call with new sizes pays for. Affine
-slots are nothing but strides here: `t[i-j+n-1]` has the stride s along i, -s along j, and begins n-1 elements in.
+An `EquationTemplate` is made once per planned equation: leaves with operand numbers, and for each operand the affine
+form of its slots. `contractions` then fills in sizes and strides, which is all that a call with new sizes pays for.
+Affine slots are nothing but strides here: `t[i-j+n-1]` has the stride s along i, -s along j, and begins n-1 elements
+in.
 """
 
 from __future__ import annotations
@@ -143,7 +144,9 @@ class EquationTemplate:
         return leaf
 
     def contractions(self, sizes: Mapping[str, int], layouts: Mapping[str, Layout]) -> list[Step]:
-        """The steps that compute the equation, in order, for these sizes and the layouts of all tensors that it names."""
+        """The steps that compute the equation, in order, for these sizes and the layouts of all tensors that it
+        names.
+        """
         equation = self.equation
         out = layouts[equation.name]
         if self.copies:
@@ -278,7 +281,9 @@ def _address(offset: tuple[tuple[int, Size], ...], sizes: Mapping[str, int], str
 def _injective(
     extents: Sequence[int], strides: Sequence[int], bound: tuple[str, ...], names: Sequence[str], itemsize: int
 ) -> bool:
-    """Whether different index values surely reach different elements: each stride exceeds the span of all smaller ones."""
+    """Whether different index values surely reach different elements: each stride exceeds the span of all smaller
+    ones.
+    """
     span = 0
     for stride, extent in sorted(
         (abs(s), n) for s, n, name in zip(strides, extents, names, strict=True) if name not in bound

@@ -57,8 +57,8 @@ class Register(Protocol):
         one).
 
         `finish` makes the result of the call from the output array, or from the tuple of several outputs. With
-        `scalars`, a single output without axes becomes a NumPy scalar, as from `numpy.einsum`. After `recheck` calls the
-        slow path is asked once more, so that it can register something better for what has turned out to be hot.
+        `scalars`, a single output without axes becomes a NumPy scalar, as from `numpy.einsum`. After `recheck` calls
+        the slow path is asked once more, so that it can register something better for what has turned out to be hot.
         """
 
 

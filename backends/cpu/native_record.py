@@ -175,7 +175,8 @@ def place(sizes: tuple[int, ...], start: int = 0) -> tuple[list[int], int]:
 def encode(executable: Executable, *, scalars: bool = False, recheck: int = 0) -> bytes:
     """The block of an executable. With `scalars`, a single output without axes is returned as a NumPy scalar.
 
-    After `recheck` calls (if not 0) the dispatcher asks the slow path once more, which may have something better by then.
+    After `recheck` calls (if not 0) the dispatcher asks the slow path once more, which may have something better by
+    then.
     """
     offsets, temporary_bytes = place(executable.temporaries)
     layouts = [_encode_layout(layout) for layout in (*executable.operands, *executable.outputs)]

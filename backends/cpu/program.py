@@ -1,8 +1,8 @@
 """The CPU backend proper: a planned program, bound to sizes and layouts, becomes an executable.
 
 A `CpuProgram` is made once per planned program. `bind` turns each equation into contractions, lets the scheduler choose
-and the code generator supply kernels, and gives every tensor a buffer: operands, outputs, temporaries (those whose lives
-do not overlap share one), constants (tables, and the values of constant inputs).
+and the code generator supply kernels, and gives every tensor a buffer: operands, outputs, temporaries (those whose
+lives do not overlap share one), constants (tables, and the values of constant inputs).
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Bound:
 
 
 class CpuProgram:
-    """A planned program for the CPU. `constants` holds the arrays of inputs (and of equations computed ahead) by name."""
+    """A planned program for the CPU. `constants` holds the arrays of inputs (and of equations computed ahead) by
+    name.
+    """
 
     def __init__(self, program: Program, constants: Mapping[str, Array] | None = None) -> None:
         self.program = program
@@ -126,7 +128,9 @@ def _last_uses(equations: Sequence[Equation]) -> dict[str, int]:
 
 
 class _Buffers:
-    """Which buffer each tensor is in. Numbers are known once all steps are placed: operands, outputs, temporaries, constants."""
+    """Which buffer each tensor is in. Numbers are known once all steps are placed: operands, outputs, temporaries,
+    constants.
+    """
 
     def __init__(self, program: CpuProgram, layouts: Mapping[str, Layout]) -> None:
         self.layouts = layouts

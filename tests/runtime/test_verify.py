@@ -9,7 +9,7 @@ import stein
 
 RNG = np.random.default_rng(5)
 N = 4
-I, J = np.indices((N, N))
+ROW, COL = np.indices((N, N))
 DENSE = RNG.integers(1, 9, (N, N)).astype(float)
 VECTOR = RNG.integers(1, 9, 2 * N).astype(float)
 GOOD = {
@@ -17,16 +17,16 @@ GOOD = {
     "lower": np.tril(DENSE),
     "upper": np.triu(DENSE),
     "symmetric": DENSE + DENSE.T,
-    "toeplitz": VECTOR[I - J + N - 1],
-    "hankel": VECTOR[I + J],
-    "circulant": VECTOR[(I - J) % N],
+    "toeplitz": VECTOR[ROW - COL + N - 1],
+    "hankel": VECTOR[ROW + COL],
+    "circulant": VECTOR[(ROW - COL) % N],
     "permutation": np.eye(N)[[2, 0, 3, 1]],
     "orthogonal": np.linalg.qr(DENSE)[0],
     "hadamard": np.kron([[1.0, 1], [1, -1]], [[1.0, 1], [1, -1]]),
     "vandermonde": VECTOR[:N, None] ** np.arange(N),
     "mask": (DENSE > 4).astype(float),
     "blockdiag(block=2)": np.kron(np.eye(2), DENSE[:2, :2]),
-    "banded(lo=1, hi=0)": DENSE * ((I - J <= 1) & (J <= I)),
+    "banded(lo=1, hi=0)": DENSE * ((ROW - COL <= 1) & (COL <= ROW)),
     "lowrank(r=1)": np.outer(VECTOR[:N], VECTOR[N:]),
 }
 
