@@ -21,7 +21,6 @@ from ..ir.expr import (
     with_children,
 )
 from ..ir.rewrite import Trace
-from ..ir.types import BOOL
 from .base import Context
 from .common import trace_changed
 from .constants import is_ahead
@@ -231,10 +230,10 @@ def _flops(einsum: Einsum, sizes: dict[str, int]) -> int:
 
 
 def _without_scalars(einsum: Einsum) -> tuple[Einsum, list[Expr]]:
-    """R10: scalar factors move out of a sum (not bools, which select, and not out of a sum of scalars alone)."""
+    """R10: scalar factors move out of a sum (but not out of a sum of scalars alone)."""
     if not einsum.bound:
         return einsum, []
-    scalars = [f for f in einsum.factors if not free_indices(f) and f.dtype != BOOL]
+    scalars = [f for f in einsum.factors if not free_indices(f)]
     rest = tuple(f for f in einsum.factors if all(f is not s for s in scalars))
     if not scalars or not rest:
         return einsum, []

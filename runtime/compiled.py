@@ -13,7 +13,7 @@ from ..ir.errors import BackendError, DTypeError, ShapeError
 from ..ir.expr import Input, Program
 from ..ir.types import DType, dtype_of
 from .cache import Cache
-from .expression import COPY, Expression, binding_key, supposed_sizes
+from .expression import Expression, binding_key, supposed_sizes
 from .operands import Array, as_array, library_of, wrapper
 from .verify import verify_structures
 
@@ -59,7 +59,7 @@ class Compiled:
         self.program = self._default.program
         self._arguments = self._default.arguments
         self._names = tuple(i.name for i in self._arguments)
-        self._outputs = tuple(n.removesuffix(COPY) for n in self.program.outputs)
+        self._outputs = tuple(n.split(".")[0] for n in self.program.outputs)  # `d.1` is what += made of d
         self._register: Callable[..., Any] | None = None
         self._last: tuple[Expression, Mapping[str, int]] | None = None
         if not open_types:

@@ -164,7 +164,7 @@ def stage_of(problem: Problem, choice: Choice, machine: Machine, constants: bool
         choice.vectors, choice.flip, choice.rows_first, blocked, outer, share, grain,
     )  # fmt: skip
     kernel = kernel_of(recipe)
-    shares = 1 if form.collides else count if outer == "shared" else 1
+    shares = count if outer == "shared" else 1
     if share:
         extent = next(lines[i].extent for i, name in names.items() if name == share)
         shares = -(-extent // grain)

@@ -346,3 +346,17 @@ def test_long_sums_and_products_give_an_error_or_a_program() -> None:
 def test_normalised_names() -> None:
     p = program("ﬁ[i] = x[i]; y[i] = fi[i]")  # the ligature is NFKC "fi"
     assert p.outputs == ("y",) and [e.name for e in p.equations] == ["fi", "y"]
+
+
+def test_an_index_keeps_every_affine_access_inside() -> None:
+    p = program("y[p] = x[p+u]*w[u]*z[p+2*v]*q[v]")
+    for shapes, extent in (((5, 2, 9, 3), 4), ((9, 2, 7, 3), 3)):
+        given = {n: (k,) for n, k in zip("xwzq", shapes, strict=True)}
+        assert p.equations[0].shape[0].evaluate(bind_sizes(p, given)) == extent
+        interpret(p, {n: np.ones(s) for n, s in given.items()})
+
+
+def test_a_reduced_index_means_nothing_beside_its_sum() -> None:
+    for text in ("y[i] = (b[i] + sum[k] A[i,k])*x[k]", "y[i] = x[k]*(b[i] + sum[k] A[i,k])"):
+        with pytest.raises(EinsumSyntaxError, match="reduced beside this"):
+            program(text)

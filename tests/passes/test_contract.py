@@ -56,6 +56,18 @@ def test_mixed_types_are_promoted_before_the_first_product() -> None:
     assert got["y"] == 240000.0
 
 
+def test_intermediates_are_kept_in_the_accumulation_type() -> None:
+    program = ir(
+        "input A: f16[n, m]",
+        "input B: f16[m, p]",
+        "input C: f16[p, q]",
+        "y[i, l]: f16[n, q] = einsum[plustimes, f32](j, k; A[i, j], B[j, k], C[k, l]):f16 over i<n, j<m, k<p, l<q",
+    )
+    after = planned(program, sizes=dict.fromkeys("nmpq", 200))
+    assert [e.dtype.name for e in after.equations] == ["f32", "f16"]
+    assert [e.expr.dtype.name for e in after.equations] == ["f32", "f16"]
+
+
 def test_the_order_follows_the_sizes() -> None:
     program = ir(*CHAIN)
     long = planned(program, sizes={"m": 1000, "n": 1000, "p": 1000, "q": 2})
@@ -174,6 +186,12 @@ def test_optimiser_objects_and_cotengra() -> None:
     assert calls == [5]
     pytest.importorskip("cotengra", reason="cotengra is not installed")
     assert_same(program, planned(program, optimize="cotengra"), 3)
+
+
+def test_memory_limit_with_three_operands() -> None:
+    sizes = {"m": 100, "n": 2, "p": 100, "q": 2}
+    free, bound = (planned(ir(*CHAIN), sizes=sizes, memory_limit=limit) for limit in (None, 3))
+    assert (len(free.equations), len(bound.equations)) == (2, 1)
 
 
 @pytest.mark.parametrize("optimize", ["auto", "optimal", "dp", "greedy"])
@@ -297,6 +315,18 @@ def test_constants_meet_each_other_first_where_calls_get_cheaper() -> None:
     after, _ = plan(plain, context)
     assert ahead(after, context) == {"y.1"} and ahead(after, Context()) == frozenset()
     assert_same(program, planned(program, sizes=wide), 7, {"n": 2, "m": 3, "b": 2, "r": 4})
+
+
+def test_what_is_computed_ahead_is_not_joined_to_what_is_not() -> None:
+    program = ir(
+        "input const a: f64[n]",
+        "input const b: f64[n]",
+        "input x: f64[n, m]",
+        "y[k]: f64[m] = einsum[plustimes, f64](i; a[i], b[i], x[i, k]) over k<m, i<n",
+    )
+    sizes = {"n": 1000, "m": 1000}
+    assert ahead(planned(program, sizes=sizes), Context()) == {"y.1"}
+    assert_same(program, planned(program, sizes=sizes), 7, {"n": 3, "m": 2})
 
 
 def test_ahead_needs_sizes_that_the_constants_know() -> None:

@@ -293,6 +293,32 @@ def test_a_rounded_intermediate_of_another_type_stays() -> None:
     np.testing.assert_array_equal(interpret(after, given)["y"], interpret(program, given)["y"])
 
 
+def test_a_narrowed_intermediate_stays() -> None:
+    program = ir(
+        "input A: i64[n, n]",
+        "input x: i64[n]",
+        "t[i]: i8[n] = einsum[plustimes, i64](j; A[i, j], A[j, i]):i8 over i<n, j<n",
+        "y: i8 = einsum[plustimes, i64](i; t[i], x[i]):i8 over i<n",
+        "z: i64 = einsum[plustimes, i64](i; t[i], x[i]) over i<n",
+    )
+    for output in ("y", "z"):
+        asked = Program(program.inputs, program.equations, (output,))
+        after = planned(asked)
+        assert names(after) == ["t", output]
+        given = {"A": np.full((3, 3), 100), "x": np.arange(3)}
+        np.testing.assert_array_equal(interpret(after, given)[output], interpret(asked, given)[output])
+
+
+def test_keys_tell_types_apart() -> None:
+    program = ir(
+        "input x: f16[n]",
+        "u: f16 = einsum[plustimes, f32](i; x[i]):f16 over i<n",
+        "v: f16 = einsum[plustimes, f16](i; x[i]) over i<n",
+        "y: f16 = add(u[], v[])",
+    )
+    assert names(share_common(program, Context(), Trace())) == ["u", "v", "y"]
+
+
 def test_a_plan_of_nothing() -> None:
     program = ir("y: f64 = 2.0:f64")
     after, records = plan(program, Context())

@@ -139,6 +139,15 @@ def test_colliding_integers_are_gathered_and_floats_scattered() -> None:
     assert not np.isnan(interpret(inexact, given)["y"][-1])  # a NaN does not reach positions that it never met
 
 
+def test_a_semiring_whose_zero_wraps_is_scattered() -> None:
+    lines = ("input a: i64[n]", "input b: i64[m]")
+    total = "y[i+j]: i64[n+m-1] = einsum[maxplus, i64](; a[i], b[j]) over i<n, j<m in maxplus"
+    program = ir(*lines, total)
+    assert not is_injective(planned(program).equations[-1])
+    given = {"a": np.array([-5, -1]), "b": np.array([-3, -2, -9])}
+    np.testing.assert_array_equal(interpret(planned(program), given)["y"], interpret(program, given)["y"])
+
+
 def test_gaps_and_collisions_with_functions_around_them() -> None:
     program = ir(
         "input a: f64[n, n]",

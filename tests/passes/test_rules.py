@@ -189,6 +189,18 @@ def test_r6_leaves_what_it_cannot_prove(line: str) -> None:
     assert rewritten(ir("input x: f64[n]", line), rules.substitute_delta) is None
 
 
+def test_r6_pads_only_where_zero_annihilates() -> None:
+    lines = (
+        "input T: {t}[n, n]",
+        "y[k]: {t}[2*n-1] = einsum[maxplus, {t}](i, j; eq(at(i+j), at(k)), T[i, j]) over k<2*n-1, i<n, j<n",
+    )
+    floats, integers = (ir(*(line.format(t=t) for line in lines)) for t in ("f64", "i64"))
+    after = rewritten(floats, rules.substitute_delta)
+    assert after is not None
+    assert_same(floats, after, 5, {"n": 4})
+    assert rewritten(integers, rules.substitute_delta) is None  # the least integer plus -1 wraps
+
+
 # --- R8, R9, R22 --------------------------------------------------------------------------------------------
 
 
@@ -227,13 +239,14 @@ def test_r8_an_index_that_nothing_uses(semiring: Semiring, extent: Size) -> None
             assert_same(program, after, 2, sizes)
 
 
-def test_r9_zero_only_in_exact_arithmetic() -> None:
+@pytest.mark.parametrize("zero", ["0.0:f64", "0:i64"])
+def test_r9_zero_only_in_exact_arithmetic(zero: str) -> None:
     exact = ir("input x: i64[n]", "y: i64 = einsum[plustimes, i64](i; x[i], 0:i64) over i<n")
     after = rewritten(exact, rules.zero_factor)
     assert after is not None
     assert after.equations[0].expr == Const(0, I64)
     assert_same(exact, after, 0, {"n": 3})
-    inexact = ir("input x: f64[n]", "y: f64 = einsum[plustimes, f64](i; x[i], 0.0:f64) over i<n")
+    inexact = ir("input x: f64[n]", f"y: f64 = einsum[plustimes, f64](i; x[i], {zero}) over i<n")
     assert rewritten(inexact, rules.zero_factor) is None
     value = interpret(planned(inexact), {"x": np.array([np.nan, 1.0])})["y"]
     assert np.isnan(value)  # an observed 0 does not hide NaN

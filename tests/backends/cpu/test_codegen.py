@@ -439,6 +439,19 @@ def test_long_sums_are_blocked() -> None:
         assert abs(out[0] / taken.astype(float).sum() - 1) < 1e-6
 
 
+def test_long_sums_in_one_stage_are_blocked() -> None:
+    """A million equal terms for each of many results: 1e-4 is lost in one accumulator per lane, 1e-6 in blocks of
+    256.
+    """
+    n, results = 1 << 20, 100
+    x, out = np.full(n, 0.1, np.float32), np.zeros(results, np.float32)
+    problem = Contraction((Axis(results, (4, 0)), Axis(n, (0, 4), True)), (F32, F32), (Load(0),), F32)
+    plan = schedule(problem)
+    assert len(plan.stages) == 1
+    execute(plan, [out.view(np.uint8), x.view(np.uint8)], [0, 0])
+    assert (np.abs(out / (float(np.float32(0.1)) * n) - 1) < 1e-5).all()
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_any_split_gives_the_same_bits(seed: int) -> None:
     rng = np.random.default_rng(4000 + seed)
@@ -462,7 +475,8 @@ def test_shares_of_outer_positions_cover_everything(seed: int) -> None:
         strides.insert(0, step)
         step *= n + 1
     axes = (*(Axis(n, (s, s)) for n, s in zip(extents, strides, strict=True)), Axis(3, (20, 20)), Axis(4, (4, 4)))
-    case = Case(rng, Contraction(axes, (F32, F32), (Load(0),), F32))
+    # An update shows a position that is done twice.
+    case = Case(rng, Contraction(axes, (I32, I32), (Load(0),), I32, update=True))
     plan = schedule(case.problem)
     assert plan.stages[0].count > 1
     check(case, 0.0, shares=int(rng.integers(1, plan.stages[0].count + 1)))

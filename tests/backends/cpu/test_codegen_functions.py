@@ -158,6 +158,28 @@ def test_half_conversions_without_hardware_are_the_same() -> None:
         )
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_double_to_half_rounds_once(plain: bool) -> None:
+    """Just above a tie: rounding to single precision first would land on the tie, and then go down."""
+    tie = 1 + 2.0**-11
+    x = np.array(
+        [tie, tie + 2.0**-40, tie - 2.0**-40, -tie - 2.0**-40, 2.0**-25 * (1 + 2.0**-40), np.inf, np.nan, 1e300, 0.0]
+    )
+    machine = machine_of("x86-64", "+sse2,+sse4.1") if plain else None
+    with np.errstate(all="ignore"):
+        wanted = x.astype(np.float16)
+    assert np.array_equal(run_map(Apply(CAST, (Load(0),), F16), [x], F16, machine), wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [F16, BF16], ids=str)
+def test_half_precision_rounds_after_every_function(dtype: DType) -> None:
+    x, y = (samples(dtype, 60, np.random.default_rng(i)) for i in (1, 2))
+    leaf = Apply("sub", (Apply("add", (Load(0), Load(1)), dtype), Load(0)), dtype)
+    with np.errstate(all="ignore"):
+        wanted = (x + y) - x
+    assert np.array_equal(run_map(leaf, [x, y], dtype), wanted, equal_nan=True)
+
+
 def test_small_literal_powers_are_exact_products() -> None:
     x = np.random.default_rng(1).standard_normal(50)
     for power in (1, 2, 3, 4):

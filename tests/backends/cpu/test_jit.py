@@ -99,6 +99,17 @@ def test_store_is_bounded_and_drops_what_was_used_longest_ago(tmp_path: Path) ->
     assert sum(p.stat().st_size for p in files(tmp_path)) <= 4000
 
 
+def test_store_tells_damaged_entries(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path / "s")
+    for at in (0, 16, 30, 60, -1):
+        store.save("k", bytes(range(100)))
+        path = tmp_path / "s" / "k.o"
+        data = bytearray(path.read_bytes())
+        data[at] ^= 1
+        path.write_bytes(data)
+        assert store.load("k") is None and not path.exists()
+
+
 def test_keys_depend_on_every_part() -> None:
     assert object_key("a", "b") != object_key("ab", "") != object_key("a", "c")
 
