@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .base import Context, Pass, PassRecord, run_passes
+from .base import Context, Pass, PassRecord, Run, run_passes
 from .common import drop_dead, share_common
 from .factor import factor_common
 from .fuse import fuse, materialise
@@ -19,13 +19,13 @@ from .softmax import expand_softmax
 from .split import order
 
 
-def _pass(name: str, run: object, needs: str, ensures: str, summary: str) -> Pass:
-    assert callable(run)
+def _pass(name: str, run: Run, needs: str, ensures: str, summary: str) -> Pass:
     return Pass(name, run, frozenset(needs.split()), frozenset(ensures.split()), summary)
 
 
 NORMAL_PASSES: tuple[Pass, ...] = (
     _pass("softmax", expand_softmax, "", "no-softmax", "softmax becomes max, exp, sum and a division"),
+    _pass("live", drop_dead, "no-softmax", "", "only what an output needs is kept, and counts as a use"),
     _pass(
         "normalise", normalise, "no-softmax", "normal", "rules to a fixpoint; single-use products and views dissolve"
     ),

@@ -14,6 +14,7 @@ from ..ir.semiring import PLUS_TIMES, Semiring
 from ..ir.types import F64, DType, parse_dtype
 from .compiled import Compiled, callable_class
 from .declare import check_dtype, declaration_of
+from .einsum import check_options, check_semiring
 from .expression import Expression, Options
 from .fix import fix_sizes
 from .operands import Array
@@ -58,7 +59,7 @@ def compile(
     if not isinstance(program, str):
         raise DTypeError(f"the program is a {type(program).__name__}, not a text", code="not-a-program")
     _check_target(target)
-    options = Options(_hashable(optimize), memory_limit, strict)
+    options = check_options(optimize, memory_limit, strict)
     element = check_dtype(dtype)
     if "=" in program or ":" in program:
         if shapes:
@@ -74,8 +75,6 @@ def compile(
             code="unknown-keyword",
             help='give the shapes in order: stein.compile("ij,jk->ik", (64, 32), (32, 16))',
         )
-    from .einsum import check_semiring
-
     return _compile_classic(
         program,
         shapes,
@@ -226,9 +225,3 @@ def _check_target(target: str) -> None:
             help=f"targets here: {', '.join(TARGETS)}",
         )
     raise BackendError(f"there is no target {target!r}", code="unknown-target", help=f"targets: {', '.join(TARGETS)}")
-
-
-def _hashable(optimize: Any) -> Any:
-    if isinstance(optimize, list):
-        return tuple(tuple(s) if isinstance(s, list) else s for s in optimize)
-    return optimize

@@ -129,6 +129,10 @@ def evaluate(*operands: Any, out: Any = None, **keywords: Any) -> Any:
         from .extended import evaluate_extended
 
         return evaluate_extended(spec, arrays, out, settings)
+    if isinstance(settings.options.optimize, tuple):
+        from ..passes.paths import explicit_path
+
+        explicit_path(settings.options.optimize, len(arrays))
     expression = find_expression(spec, arrays, settings)
     if out is None and settings.dtype is None:
         view = view_of(expression, arrays, settings.order)
@@ -431,8 +435,8 @@ def check_settings(keywords: Mapping[str, Any]) -> Settings:
         names=bool(keywords.get("names", False)),
         diagonal_output=bool(keywords.get("diagonal_output", False)),
         accumulate=_check_accumulate(keywords.get("accumulate")),
-        options=Options(
-            _frozen(keywords.get("optimize", "auto")), keywords.get("memory_limit"), bool(keywords.get("strict", False))
+        options=check_options(
+            keywords.get("optimize", "auto"), keywords.get("memory_limit"), bool(keywords.get("strict", False))
         ),
     )
 
@@ -441,11 +445,24 @@ def check_settings(keywords: Mapping[str, Any]) -> Settings:
 _KEYWORDS = (*(k for k in _DEFAULTS if k != "out"), "backend", "use_blas")
 
 
-def _frozen(optimize: Any) -> Any:
-    """A path as tuples, so that it can be a key; anything else as it is."""
+def check_options(optimize: Any, memory_limit: Any = None, strict: bool = False) -> Options:
+    """How to plan: `optimize` is a name, True, False, a path, an optimiser object, or NumPy's (name, memory limit).
+
+    Raises `EinsumSyntaxError` for a name that is no path finder's.
+    """
+    from ..passes.paths import PATH_FINDERS
+
     if isinstance(optimize, (list, tuple)):
-        return tuple(tuple(step) if isinstance(step, (list, tuple)) else step for step in optimize)
-    return "auto" if optimize is None else optimize
+        if len(optimize) == 2 and isinstance(optimize[0], str) and isinstance(optimize[1], (int, float)):
+            return check_options(optimize[0], int(optimize[1]), strict)
+        optimize = tuple(tuple(step) if isinstance(step, list) else step for step in optimize)
+    elif isinstance(optimize, str) and optimize.lower() not in PATH_FINDERS:
+        raise EinsumSyntaxError(
+            f"optimize={optimize!r} names no path finder",
+            code="unknown-optimizer",
+            help="one of " + ", ".join(PATH_FINDERS) + "; or True, False, a path, an optimiser object",
+        )
+    return Options("auto" if optimize is None else optimize, memory_limit, strict)
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any] | None:

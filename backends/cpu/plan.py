@@ -77,10 +77,7 @@ class Plan:
 
 
 def describe_nest(nest: Nest) -> list[str]:
-    """A loop tree as indented lines.
-
-    >>> from ...ir.types import F32
-    """
+    """A loop tree as indented lines."""
     match nest:
         case Tile():
             free, reduced = " ".join(nest.free) or "scalar", " ".join(nest.reduced)
