@@ -8,8 +8,8 @@ in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from ...ir.expr import Const, Einsum, Equation, Expr, Map, Position, Read, SizeValue, free_indices, walk
@@ -143,7 +143,7 @@ class EquationTemplate:
             return Apply("where", (leaf, one, zero), self.accumulate)
         return leaf
 
-    def contractions(self, sizes: Mapping[str, int], layouts: Mapping[str, Layout]) -> list[Step]:
+    def contractions(self, sizes: Mapping[str, int], layouts: MutableMapping[str, Layout]) -> list[Step]:
         """The steps that compute the equation, in order, for these sizes and the layouts of all tensors that it
         names.
         """
@@ -240,20 +240,70 @@ class EquationTemplate:
         problem = Contraction(axes, (out.dtype, source.dtype), (Load(0),), out.dtype)
         return Step(problem, (Operand(equation.name), Operand(equation.update)))
 
-    def _copy_steps(self, sizes: Mapping[str, int], layouts: Mapping[str, Layout]) -> list[Step]:
+    def _copy_steps(self, sizes: Mapping[str, int], layouts: MutableMapping[str, Layout]) -> list[Step]:
         equation, read = self.equation, self.equation.expr
         assert isinstance(read, Read)
-        out, source = layouts[equation.name], layouts[read.tensor]
-        extents = {i.name: i.extent.evaluate(sizes) for i in equation.indices}
         assert all(s.bare is not None for s in equation.slots), "a copy equation writes bare indices"
-        dims = {s.bare: d for d, s in enumerate(equation.slots)}
-        steps = []
-        if isinstance(read.pad, (int, float)):
-            steps.append(fill_step(equation.name, out, Literal(read.pad, out.dtype)))
-        for axes, out_offset, source_offset in copy_segments(read, extents, sizes, out, source, dims):
-            problem = Contraction(axes, (out.dtype, source.dtype), (Load(0),), out.dtype)
-            steps.append(Step(problem, (Operand(equation.name, out_offset), Operand(read.tensor, source_offset))))
-        return steps
+        extents = {i.name: i.extent.evaluate(sizes) for i in equation.indices}
+        indices = [n for s in read.slots for n, _ in s.terms]
+        if len(set(indices)) == len(indices) and all(len(s.terms) <= 1 for s in read.slots):
+            names = tuple(s.bare for s in equation.slots)
+            return _boxes(equation.name, names, read, extents, sizes, layouts)
+        return self._windowed_steps(read, extents, sizes, layouts)
+
+    def _windowed_steps(
+        self, read: Read, extents: Mapping[str, int], sizes: Mapping[str, int], layouts: MutableMapping[str, Layout]
+    ) -> list[Step]:
+        """A copy whose slots share indices or hold several: first all that the slots can reach, then an affine read."""
+        equation, source = self.equation, layouts[read.tensor]
+        lows, shape = [], []
+        for slot in read.slots:
+            reach = [c.evaluate(sizes) * max(extents[n] - 1, 0) for n, c in slot.terms]
+            start = slot.offset.evaluate(sizes)
+            lows.append(start + sum(r for r in reach if r < 0))
+            shape.append(1 + sum(map(abs, reach)))
+        window = f"{equation.name}.window"
+        layouts[window] = Layout.dense(source.dtype, tuple(shape))
+        names = tuple(f"w{d}" for d in range(len(shape)))
+        slots = tuple(
+            replace(Affine.of(n) + low, modulus=slot.modulus)
+            for n, low, slot in zip(names, lows, read.slots, strict=True)
+        )
+        steps = _boxes(window, names, replace(read, slots=slots), dict(zip(names, shape, strict=True)), sizes, layouts)
+        strides, out = layouts[window].strides, layouts[equation.name]
+        axes = tuple(
+            Axis(
+                extents[n],
+                (
+                    out.strides[d],
+                    sum(s.coefficient(n).evaluate(sizes) * w for s, w in zip(read.slots, strides, strict=True)),
+                ),
+            )
+            for d, n in enumerate(equation.free)
+        )
+        offset = sum((s.offset.evaluate(sizes) - low) * w for s, low, w in zip(read.slots, lows, strides, strict=True))
+        problem = Contraction(axes, (out.dtype, source.dtype), (Load(0),), out.dtype)
+        return [*steps, Step(problem, (Operand(equation.name), Operand(window, offset)))]
+
+
+def _boxes(
+    name: str,
+    names: tuple[str | None, ...],
+    read: Read,
+    extents: Mapping[str, int],
+    sizes: Mapping[str, int],
+    layouts: Mapping[str, Layout],
+) -> list[Step]:
+    """The steps of a copy into `name`, whose axes are `names`, of a read with one index a slot."""
+    out, source = layouts[name], layouts[read.tensor]
+    steps = []
+    if isinstance(read.pad, (int, float)):
+        steps.append(fill_step(name, out, Literal(read.pad, out.dtype)))
+    dims = {n: d for d, n in enumerate(names)}
+    for axes, out_offset, source_offset in copy_segments(read, extents, sizes, out, source, dims):
+        problem = Contraction(axes, (out.dtype, source.dtype), (Load(0),), out.dtype)
+        steps.append(Step(problem, (Operand(name, out_offset), Operand(read.tensor, source_offset))))
+    return steps
 
 
 def fill_step(name: str, out: Layout, value: Literal) -> Step:

@@ -146,7 +146,7 @@ class _Buffers:
 
     def release(self, position: int) -> None:
         """Free the temporaries that no equation from `position` on reads."""
-        for name in [n for n in self.live if self.last_use[n] < position]:
+        for name in [n for n in self.live if self.last_use.get(n, -1) < position]:
             self.free.append(self.live.pop(name))
 
     def temporary(self, size: int) -> int:

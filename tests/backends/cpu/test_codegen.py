@@ -383,8 +383,10 @@ def test_reductions_with_special_values(ring: str, length: int) -> None:
         problem = Contraction((Axis(length, (0, 4), True),), (F32, F32), (Load(0),), F32, SEMIRINGS[ring])
         execute(schedule(problem), [result.view(np.uint8), values.view(np.uint8)], [0, 0])
         with np.errstate(all="ignore"):
-            function = {"maxplus": np.max, "minplus": np.min, "maxmin": np.max, "logsumexp": np.logaddexp.reduce}[ring]
-            wanted = function(values)
+            ufunc = {"maxplus": np.maximum, "minplus": np.minimum, "maxmin": np.maximum, "logsumexp": np.logaddexp}[
+                ring
+            ]
+            wanted = ufunc.reduce(values)
         assert np.isclose(result[0], wanted, rtol=1e-5, equal_nan=True), (values, result, wanted)
 
 
@@ -470,7 +472,8 @@ def test_shares_of_outer_positions_cover_everything(seed: int) -> None:
     """Two to four outer axes, cut anywhere: rows begin and end in the middle."""
     rng = np.random.default_rng(5000 + seed)
     extents = [int(n) for n in rng.integers(2, 6, int(rng.integers(2, 5)))]
-    strides, step = [], 4 * 3 * 5
+    strides: list[int] = []
+    step = 4 * 3 * 5
     for n in reversed(extents):  # gaps, so that nothing merges
         strides.insert(0, step)
         step *= n + 1

@@ -14,7 +14,7 @@ import pytest
 
 from stein.backends.cpu import jit
 from stein.backends.cpu.emit import Code, split_definitions
-from stein.backends.cpu.machine import host, machine_of
+from stein.backends.cpu.machine import Machine, host, machine_of
 from stein.backends.cpu.objects import ObjectStore, default_store, object_key
 from stein.backends.cpu.run import run_calls
 from stein.backends.cpu.schedule import Plan, launch, schedule
@@ -65,7 +65,8 @@ def test_damaged_objects_are_made_again(tmp_path: Path, damage: str) -> None:
     data = bytearray(path.read_bytes())
     if damage == "flip":
         data[-40] ^= 255
-    path.write_bytes({"truncate": data[: len(data) // 2], "flip": data, "empty": b"", "head": b"x" + data[1:]}[damage])
+    damaged = {"truncate": data[: len(data) // 2], "flip": data, "empty": bytearray(), "head": b"x" + data[1:]}
+    path.write_bytes(bytes(damaged[damage]))
     jit.clear()
     assert jit.compile_kernel(plan.kernels[0]).origin == "compiled"
     jit.clear()
@@ -122,7 +123,12 @@ def test_no_temporary_files_are_left(tmp_path: Path) -> None:
 def test_many_threads_compile_a_kernel_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
     original = jit.emit_object
-    monkeypatch.setattr(jit, "emit_object", lambda *args: made.append(1) or original(*args))
+
+    def counted(kernel: Kernel, symbol: str, machine: Machine) -> bytes:
+        made.append(1)
+        return original(kernel, symbol, machine)
+
+    monkeypatch.setattr(jit, "emit_object", counted)
     kernel = double_plan().kernels[0]
     found: list[jit.CompiledKernel] = []
     threads = [threading.Thread(target=lambda: found.append(jit.compile_kernel(kernel))) for _ in range(8)]

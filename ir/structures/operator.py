@@ -1,0 +1,261 @@
+"""An operator is an open expression: what a structure means, before it is multiplied with anything.
+
+`Operator(rows, cols, terms)` is a sum of products of atoms, each an operand read at affine slots; the indices that are
+neither rows nor columns are summed. Closed over rows and columns it is the dense matrix, multiplied by x it is the
+product: both are plain programs of the IR, so a structure needs no arithmetic of its own. Five operations act on it
+by indices alone: `times`, `beside` (Kronecker), `plus`, `turned` (transpose) and `batched` (block diagonal).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import NamedTuple
+
+from ..expr import Expr, Program
+from ..semiring import PLUS_TIMES, Scalar, Semiring
+from ..types import F64, DType
+from .slot import Slot, slot, var
+
+
+class Atom(NamedTuple):
+    """An operand read at slots; outside of its range it is the semiring's zero."""
+
+    name: str
+    slots: tuple[Slot, ...]
+
+
+class Term(NamedTuple):
+    """coefficient x the product of atoms, where every pair of `deltas` is equal and every guard is >= 0."""
+
+    coefficient: Scalar = 1
+    atoms: tuple[Atom, ...] = ()
+    deltas: tuple[tuple[Slot, Slot], ...] = ()
+    guards: tuple[Slot, ...] = ()
+
+    def put(self, index: str, value: Slot) -> Term:
+        """The term with `value` for an index."""
+        return Term(
+            self.coefficient,
+            tuple([Atom(n, tuple([s.put(index, value) for s in slots])) for n, slots in self.atoms]),
+            tuple([(a.put(index, value), b.put(index, value)) for a, b in self.deltas]),
+            tuple([g.put(index, value) for g in self.guards]),
+        )
+
+    def renamed(self, names: Mapping[str, str]) -> Term:
+        """The term with other names for its indices."""
+        return Term(
+            self.coefficient,
+            tuple([Atom(n, tuple([s.renamed(names) for s in slots])) for n, slots in self.atoms]),
+            tuple([(a.renamed(names), b.renamed(names)) for a, b in self.deltas]),
+            tuple([g.renamed(names) for g in self.guards]),
+        )
+
+    def product(self, other: Term) -> Term:
+        """Both terms multiplied; indices of one name are one index."""
+        coefficient = self.coefficient * other.coefficient
+        return Term(coefficient, self.atoms + other.atoms, self.deltas + other.deltas, self.guards + other.guards)
+
+    @property
+    def indices(self) -> set[str]:
+        """Every index that occurs."""
+        found = {i for _, slots in self.atoms for s in slots for i, _ in s.terms}
+        found.update(i for pair in self.deltas for s in pair for i, _ in s.terms)
+        found.update(i for s in self.guards for i, _ in s.terms)
+        return found
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A factor of an operator: its shape, what is known of it, and a formula if it is a constant.
+
+    A formula is an expression over the indices `0`, `1`, ..., one for each axis. `complex` says that it has no real
+    type. `facts` are words of the language of declarations: `selection`, `permutation`, `unit`, `orthogonal`, ...
+    """
+
+    shape: tuple[int, ...]
+    formula: Expr | None = None
+    complex: bool = False
+    facts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Let:
+    """name[slots] = a sum of terms, over all their indices; `shape` is that of the result."""
+
+    name: str
+    shape: tuple[int, ...]
+    slots: tuple[Slot, ...]
+    terms: tuple[Term, ...]
+    complex: bool = False
+
+
+_NUMBERS = itertools.count()
+
+
+def fresh(base: str) -> str:
+    """An index or tensor name that no other call has given: `base` up to its first `~`, and a number."""
+    return f"{base.split('~')[0]}~{next(_NUMBERS)}"
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Ordered row digits, ordered column digits, and a sum of products of atoms.
+
+    `extents` gives each index its range, `operands` each factor its shape; `lets` define further factors from these
+    (a product of two vectors that is formed once, say).
+
+    >>> a = dense("A", (2,), (3,))
+    >>> (a.times(a.turned())).shape
+    ((2,), (2,))
+    """
+
+    rows: tuple[str, ...]
+    cols: tuple[str, ...]
+    terms: tuple[Term, ...]
+    extents: Mapping[str, int]
+    operands: Mapping[str, Operand]
+    lets: tuple[Let, ...] = field(default=())
+
+    @property
+    def shape(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The extents of the row digits and of the column digits."""
+        return tuple(self.extents[i] for i in self.rows), tuple(self.extents[i] for i in self.cols)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The numbers of rows and of columns."""
+        return prod(self.shape[0]), prod(self.shape[1])
+
+    def renewed(self, keep: Mapping[str, str] | None = None) -> Operator:
+        """The same operator with new index names, those in `keep` as it says."""
+        keep = keep or {}
+        used = {*self.rows, *self.cols}.union(*(t.indices for t in self.terms))
+        names = {i: keep.get(i) or fresh(i) for i in sorted(used)}
+        return Operator(
+            tuple(names[i] for i in self.rows),
+            tuple(names[i] for i in self.cols),
+            tuple(t.renamed(names) for t in self.terms),
+            {names[i]: self.extents[i] for i in used},
+            self.operands,
+            self.lets,
+        )
+
+    def times(self, other: Operator) -> Operator:
+        """The product: this operator after the other. The columns here must be the rows there, digit by digit."""
+        assert self.shape[1] == other.shape[0], f"columns {self.shape[1]} do not fit rows {other.shape[0]}"
+        left, right = self.renewed(), other.renewed()
+        glue = tuple((var(c), var(r)) for c, r in zip(left.cols, right.rows, strict=True))
+        terms = tuple(
+            _glued(a.product(b), glue, {*left.rows, *right.cols}) for a in left.terms for b in right.terms
+        )
+        return Operator(left.rows, right.cols, terms, *_joined(left, right))
+
+    def beside(self, other: Operator) -> Operator:
+        """The Kronecker product: the other's digits stand after this one's."""
+        left, right = self.renewed(), other.renewed()
+        terms = tuple(a.product(b) for a in left.terms for b in right.terms)
+        return Operator(left.rows + right.rows, left.cols + right.cols, terms, *_joined(left, right))
+
+    def plus(self, other: Operator, coefficient: Scalar = 1) -> Operator:
+        """The sum with `coefficient` times the other, of the same shape."""
+        assert self.shape == other.shape, f"{self.shape} does not fit {other.shape}"
+        left, right = self.renewed(), other.renewed()
+        right = right.renewed(dict(zip(right.rows + right.cols, left.rows + left.cols, strict=True)))
+        scaled = tuple(t._replace(coefficient=t.coefficient * coefficient) for t in right.terms)
+        return Operator(left.rows, left.cols, left.terms + scaled, *_joined(left, right))
+
+    def turned(self) -> Operator:
+        """The transpose."""
+        return replace(self, rows=self.cols, cols=self.rows)
+
+    def ordered(self, rows: Iterable[int], cols: Iterable[int]) -> Operator:
+        """The operator with its digits in another order: a stride permutation on either side."""
+        return replace(self, rows=tuple(self.rows[k] for k in rows), cols=tuple(self.cols[k] for k in cols))
+
+    def batched(self, extent: int, shared: Iterable[str] = ()) -> Operator:
+        """Block diagonal: one operator for each value of a new leading digit, on every operand but `shared` ones."""
+        new = self.renewed()
+        shared = {*shared, *(n for n, o in self.operands.items() if o.formula is not None)}
+        row, col = fresh("g"), fresh("g")
+        own = {n for n in (*new.operands, *(x.name for x in new.lets)) if n not in shared}
+
+        def widened(t: Term) -> Term:
+            atoms = tuple(Atom(n, (var(col), *s) if n in own else s) for n, s in t.atoms)
+            return t._replace(atoms=atoms, deltas=((var(row), var(col)), *t.deltas))
+
+        def lifted(let: Let) -> Let:
+            g = fresh("g")
+            terms = tuple(
+                t._replace(atoms=tuple(Atom(n, (var(g), *s) if n in own else s) for n, s in t.atoms)) for t in let.terms
+            )
+            return replace(let, shape=(extent, *let.shape), slots=(var(g), *let.slots), terms=terms)
+
+        operands = {
+            n: replace(o, shape=(extent, *o.shape)) if n in own else o for n, o in new.operands.items()
+        }
+        extents = {**new.extents, row: extent, col: extent}
+        terms = tuple(widened(t) for t in new.terms)
+        return Operator((row, *new.rows), (col, *new.cols), terms, extents, operands, tuple(map(lifted, new.lets)))
+
+    def dense(self, dtype: DType = F64, semiring: Semiring = PLUS_TIMES) -> Program:
+        """The program of the matrix itself: an input for each operand, the output `W` of shape rows + columns."""
+        from .build import close
+
+        slots = tuple(var(i) for i in self.rows + self.cols)
+        let = Let("W", self.shape[0] + self.shape[1], slots, self.terms)
+        return close(self.operands, (*self.lets, let), self.extents, "W", dtype, semiring)
+
+    def apply(self, batch: tuple[int, ...] = (), dtype: DType = F64, semiring: Semiring = PLUS_TIMES) -> Program:
+        """The program of the product with the input `x` of shape batch + columns; the output is `y`."""
+        from .build import Builder, contraction
+
+        return Builder.program(contraction(self), self, batch, dtype, semiring)
+
+
+def _glued(term: Term, glue: Iterable[tuple[Slot, Slot]], kept: set[str]) -> Term:
+    """The term with each pair of bare indices made one; where both are rows or columns, a delta says so."""
+    for a, b in glue:
+        for pair in ((b, a), (a, b)):
+            name = pair[0].bare
+            if name is not None and name not in kept and not _modular(term, name):
+                term = term.put(name, pair[1])
+                break
+        else:
+            term = term._replace(deltas=(*term.deltas, (a, b)))
+    return term
+
+
+def _modular(term: Term, index: str) -> bool:
+    return False
+
+
+def _joined(left: Operator, right: Operator) -> tuple[dict[str, int], dict[str, Operand], tuple[Let, ...]]:
+    operands = dict(left.operands)
+    for name, operand in right.operands.items():
+        assert operands.setdefault(name, operand) == operand, f"'{name}' stands for two operands"
+    lets = left.lets + tuple(x for x in right.lets if x not in left.lets)
+    return {**left.extents, **right.extents}, operands, lets
+
+
+def dense(name: str, rows: tuple[int, ...], cols: tuple[int, ...], facts: Iterable[str] = ()) -> Operator:
+    """One operand name[rows, cols] and nothing more."""
+    r, c = [f"i{k}" for k in range(len(rows))], [f"j{k}" for k in range(len(cols))]
+    extents = dict(zip(r + c, rows + cols, strict=True))
+    term = Term(1, (Atom(name, tuple(map(var, r + c))),))
+    return Operator(tuple(r), tuple(c), (term,), extents, {name: Operand(rows + cols, facts=frozenset(facts))})
+
+
+def unit(extents: tuple[int, ...]) -> Operator:
+    """The identity on some digits: deltas, no operand."""
+    r, c = [f"i{k}" for k in range(len(extents))], [f"j{k}" for k in range(len(extents))]
+    term = Term(1, (), tuple((var(a), var(b)) for a, b in zip(r, c, strict=True)))
+    return Operator(tuple(r), tuple(c), (term,), dict(zip(r + c, extents + extents, strict=True)), {})
+
+
+def affine(name: str, length: int, rows: int, cols: int, step: int, turn: int, offset: int, modulus: int = 0) -> Operator:
+    """name[step*i + turn*j + offset], modulo `modulus` unless that is 0: Toeplitz where turn = -step, and so on."""
+    read = Atom(name, (slot([("i", step), ("j", turn)], offset, modulus),))
+    return Operator(("i",), ("j",), (Term(1, (read,)),), {"i": rows, "j": cols}, {name: Operand((length,))})
