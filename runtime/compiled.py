@@ -135,15 +135,19 @@ class Compiled:
         bound = expression.bind(arrays, None, sizes)
         if plain and self._register is not None and all(a is v for a, v in zip(arrays, values, strict=True)):
             outputs = self._outputs
-            if len(outputs) == 1:
-                record = self._register(bound.executable, scalars=True, recheck=bound.recheck)
-            else:
 
-                def by_name(found: Any) -> Any:
-                    return dict(zip(outputs, map(_scalar, found), strict=True))
+            def by_name(found: Any) -> Any:
+                return dict(zip(outputs, map(_scalar, found), strict=True))
 
-                record = self._register(bound.executable, finish=by_name, recheck=bound.recheck)
-            expression.records.put(binding_key(arrays), record)
+            key, alone = binding_key(arrays), len(outputs) == 1
+            record = self._register(
+                bound.executable,
+                finish=None if alone else by_name,
+                scalars=alone,
+                recheck=bound.recheck,
+                replaces=expression.records.find(key),
+            )
+            expression.records.put(key, record)
         return execute(bound.executable, arrays)
 
     def _into(self, out: Any, results: Sequence[Array], expression: Expression) -> Any:

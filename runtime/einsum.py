@@ -149,14 +149,30 @@ def evaluate(*operands: Any, out: Any = None, **keywords: Any) -> Any:
         return _into(out, expression, arrays, sizes, settings)
     layouts = _order(expression, arrays, sizes, settings.order)
     bound = expression.bind(arrays, layouts, sizes)
-    if plain and library == "numpy" and isinstance(operands[0], str) and all(type(a) is np.ndarray for a in given):
-        assert _ENTRY.register is not None
-        record = _ENTRY.register(bound.executable, operands[0], scalars=True, recheck=bound.recheck)
-        expression.records.put(binding_key(arrays, layouts), record)
+    if plain and library == "numpy" and isinstance(operands[0], str):
+        from ..backends.cpu.native import run_record
+
+        key = binding_key(arrays, layouts)
+        record = _register()(
+            bound.executable,
+            operands[0],
+            scalars=True,
+            recheck=bound.recheck,
+            replaces=expression.records.find(key),
+        )
+        expression.records.put(key, record)
+        return run_record(record, arrays)
     from ..backends.cpu.native import execute
 
     (result,) = execute(bound.executable, arrays)
     return wrapper(library)(result)
+
+
+def _register() -> Callable[..., Any]:
+    if _ENTRY.register is None:
+        _ENTRY.start()
+    assert _ENTRY.register is not None
+    return _ENTRY.register
 
 
 _PLAIN = Settings()

@@ -52,13 +52,15 @@ class Register(Protocol):
         finish: Callable[[Any], Any] | None = None,
         scalars: bool = False,
         recheck: int = 0,
+        replaces: Record | None = None,
     ) -> Record:
         """Run `executable` whenever plain arrays of its operands' layouts come (after `spec`, if the dispatcher takes
         one).
 
         `finish` makes the result of the call from the output array, or from the tuple of several outputs. With
         `scalars`, a single output without axes becomes a NumPy scalar, as from `numpy.einsum`. After `recheck` calls
-        the slow path is asked once more, so that it can register something better for what has turned out to be hot.
+        the slow path is asked once more, so that it can register something better for what has turned out to be hot,
+        which `replaces` the first record.
         """
 
 
@@ -100,6 +102,16 @@ def execute(executable: Executable, arrays: Sequence[Array], outs: Sequence[Arra
     if outs is not None:
         return outs
     return result if type(result) is tuple else (result,)
+
+
+def run_record(record: Record, arrays: Sequence[Array]) -> Any:
+    """What a dispatcher returns for a registered record, on arrays of its layouts."""
+    if available():
+        result = native().execute_record(record, *arrays)
+        if result is not NotImplemented:
+            return result
+    operands = _conformed(record.executable.operands, arrays)
+    return native_fallback.launch(record, operands, scalars=record.scalars)
 
 
 def _conformed(layouts: Sequence[Layout], arrays: Sequence[Array], *, writeable: bool = False) -> list[Array]:
@@ -148,6 +160,7 @@ def make_dispatcher(
         finish: Callable[[Any], Any] | None = None,
         scalars: bool = False,
         recheck: int = 0,
+        replaces: Record | None = None,
     ) -> Record:
         assert (spec is not None) == spec_first, "a spec is given where the dispatcher takes one"
         made_by = None if finish is None else native_check.callable_by_machine_code(finish)
@@ -158,8 +171,10 @@ def make_dispatcher(
                 while len(table) >= MAX_SPECS:
                     del table[next(iter(table))]
                 records = table[spec or ""] = []
-            others = [r for r in records if r.executable.operands != executable.operands]
-            records[:] = [record, *others[: MAX_RECORDS - 1]]
+            if replaces in records:
+                records.remove(replaces)
+            records.insert(0, record)
+            del records[MAX_RECORDS:]
         return record
 
     if not available():

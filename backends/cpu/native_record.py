@@ -96,13 +96,8 @@ class Executable:
     constants: tuple[np.ndarray[Any, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        buffers = len(self.operands) + len(self.outputs) + len(self.temporaries) + len(self.constants)
+        # No more than this: an executable is made for each new size of a known expression, in microseconds.
         assert self.outputs, "an executable has an output"
-        assert all(layout.is_dense for layout in self.outputs), "outputs are dense"
-        for call in self.calls:
-            words = [word for word, *_ in (*call.pointers, *call.scratch)]
-            assert all(0 <= word < len(call.args) for word in words), "a pointer word lies in the argument block"
-            assert all(0 <= buffer < buffers for _, buffer, _ in call.pointers), "a pointer names a buffer"
 
     @property
     def work(self) -> float:
@@ -179,7 +174,8 @@ def encode(executable: Executable, *, scalars: bool = False, recheck: int = 0) -
     then.
     """
     offsets, temporary_bytes = place(executable.temporaries)
-    layouts = [_encode_layout(layout) for layout in (*executable.operands, *executable.outputs)]
+    layouts = [_encode_layout(layout, False) for layout in executable.operands]
+    layouts += [_encode_layout(layout, layout.strides != _dense_strides(layout)) for layout in executable.outputs]
     calls = [_encode_call(call, executable, offsets) for call in executable.calls]
     operand_words = sum(map(len, layouts[: len(executable.operands)]))
     workspace = temporary_bytes > 0 or any(words[6] for words in calls)
@@ -197,12 +193,20 @@ def encode(executable: Executable, *, scalars: bool = False, recheck: int = 0) -
     ]
     assert len(head) == RECORD_HEAD
     words = [word for part in (head, *layouts, *calls) for word in part]
-    return struct.pack(f"<{len(words)}Q", *(word & (1 << 64) - 1 for word in words))
+    return struct.pack(f"<{len(words)}q", *words)
 
 
-def _encode_layout(layout: Layout) -> list[int]:
+def _dense_strides(layout: Layout) -> tuple[int, ...]:
+    """The strides that C order would have."""
+    strides, step = [], layout.dtype.itemsize
+    for extent in reversed(layout.shape):
+        strides.append(step)
+        step *= max(1, extent)
+    return tuple(reversed(strides))
+
+
+def _encode_layout(layout: Layout, strided: bool) -> list[int]:
     # The identity of the dtype object stands for the type: NumPy has one for each, and the Record keeps it alive.
-    strided = layout.strides != Layout.dense(layout.dtype, layout.shape).strides
     return [id(layout.dtype.numpy), len(layout.shape), int(strided), *layout.shape, *layout.strides]
 
 

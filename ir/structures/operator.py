@@ -8,7 +8,6 @@ by indices alone: `times`, `beside` (Kronecker), `plus`, `turned` (transpose) an
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -83,21 +82,17 @@ class Operand:
 
 @dataclass(frozen=True)
 class Let:
-    """name[slots] = a sum of terms, over all their indices; `shape` is that of the result."""
+    """name[slots] = a sum of terms, over all their indices; `shape` is that of the result.
+
+    `complex` says that the value has no real type; a real value of complex terms is the real part of their sum.
+    """
 
     name: str
     shape: tuple[int, ...]
     slots: tuple[Slot, ...]
     terms: tuple[Term, ...]
+    extents: Mapping[str, int]
     complex: bool = False
-
-
-_NUMBERS = itertools.count()
-
-
-def fresh(base: str) -> str:
-    """An index or tensor name that no other call has given: `base` up to its first `~`, and a number."""
-    return f"{base.split('~')[0]}~{next(_NUMBERS)}"
 
 
 @dataclass(frozen=True)
@@ -129,41 +124,53 @@ class Operator:
         """The numbers of rows and of columns."""
         return prod(self.shape[0]), prod(self.shape[1])
 
-    def renewed(self, keep: Mapping[str, str] | None = None) -> Operator:
-        """The same operator with new index names, those in `keep` as it says."""
+    def renewed(self, start: int = 0, keep: Mapping[str, str] | None = None) -> Operator:
+        """The same operator with its indices named i`start`, i`start+1`, ..., those in `keep` as it says."""
         keep = keep or {}
-        used = {*self.rows, *self.cols}.union(*(t.indices for t in self.terms))
-        names = {i: keep.get(i) or fresh(i) for i in sorted(used)}
+        names: dict[str, str] = {}
+        for i in self.indices:
+            names[i] = keep.get(i) or f"i{start + len(names)}"
         return Operator(
             tuple(names[i] for i in self.rows),
             tuple(names[i] for i in self.cols),
             tuple(t.renamed(names) for t in self.terms),
-            {names[i]: self.extents[i] for i in used},
+            {new: self.extents[old] for old, new in names.items()},
             self.operands,
             self.lets,
         )
 
+    @property
+    def indices(self) -> tuple[str, ...]:
+        """Every index, rows and columns first."""
+        inner = sorted(set[str]().union(*(t.indices for t in self.terms)))
+        return tuple(dict.fromkeys((*self.rows, *self.cols, *inner)))
+
+    def _beside(self, other: Operator) -> tuple[Operator, Operator]:
+        """Both with index names that differ."""
+        left = self.renewed()
+        return left, other.renewed(len(left.indices))
+
     def times(self, other: Operator) -> Operator:
         """The product: this operator after the other. The columns here must be the rows there, digit by digit."""
         assert self.shape[1] == other.shape[0], f"columns {self.shape[1]} do not fit rows {other.shape[0]}"
-        left, right = self.renewed(), other.renewed()
+        left, right = self._beside(other)
         glue = tuple((var(c), var(r)) for c, r in zip(left.cols, right.rows, strict=True))
-        terms = tuple(
-            _glued(a.product(b), glue, {*left.rows, *right.cols}) for a in left.terms for b in right.terms
-        )
+        kept = {*left.rows, *right.cols}
+        terms = tuple(_glued(a.product(b), glue, kept) for a in left.terms for b in right.terms)
         return Operator(left.rows, right.cols, terms, *_joined(left, right))
 
     def beside(self, other: Operator) -> Operator:
         """The Kronecker product: the other's digits stand after this one's."""
-        left, right = self.renewed(), other.renewed()
+        left, right = self._beside(other)
         terms = tuple(a.product(b) for a in left.terms for b in right.terms)
         return Operator(left.rows + right.rows, left.cols + right.cols, terms, *_joined(left, right))
 
     def plus(self, other: Operator, coefficient: Scalar = 1) -> Operator:
         """The sum with `coefficient` times the other, of the same shape."""
         assert self.shape == other.shape, f"{self.shape} does not fit {other.shape}"
-        left, right = self.renewed(), other.renewed()
-        right = right.renewed(dict(zip(right.rows + right.cols, left.rows + left.cols, strict=True)))
+        left, right = self._beside(other)
+        ends = dict(zip(right.rows + right.cols, left.rows + left.cols, strict=True))
+        right = right.renewed(len(left.indices), ends)
         scaled = tuple(t._replace(coefficient=t.coefficient * coefficient) for t in right.terms)
         return Operator(left.rows, left.cols, left.terms + scaled, *_joined(left, right))
 
@@ -175,61 +182,51 @@ class Operator:
         """The operator with its digits in another order: a stride permutation on either side."""
         return replace(self, rows=tuple(self.rows[k] for k in rows), cols=tuple(self.cols[k] for k in cols))
 
-    def batched(self, extent: int, shared: Iterable[str] = ()) -> Operator:
-        """Block diagonal: one operator for each value of a new leading digit, on every operand but `shared` ones."""
+    def batched(self, extent: int) -> Operator:
+        """Block diagonal: one operator for each value of a new leading digit, on every operand that is no constant."""
         new = self.renewed()
-        shared = {*shared, *(n for n, o in self.operands.items() if o.formula is not None)}
-        row, col = fresh("g"), fresh("g")
-        own = {n for n in (*new.operands, *(x.name for x in new.lets)) if n not in shared}
+        row, col = (f"i{len(new.indices) + k}" for k in (0, 1))
+        own = {n for n, o in new.operands.items() if o.formula is None} | {x.name for x in new.lets}
 
-        def widened(t: Term) -> Term:
-            atoms = tuple(Atom(n, (var(col), *s) if n in own else s) for n, s in t.atoms)
-            return t._replace(atoms=atoms, deltas=((var(row), var(col)), *t.deltas))
+        def widened(t: Term, index: str) -> Term:
+            return t._replace(atoms=tuple(Atom(n, (var(index), *s) if n in own else s) for n, s in t.atoms))
 
         def lifted(let: Let) -> Let:
-            g = fresh("g")
-            terms = tuple(
-                t._replace(atoms=tuple(Atom(n, (var(g), *s) if n in own else s) for n, s in t.atoms)) for t in let.terms
-            )
-            return replace(let, shape=(extent, *let.shape), slots=(var(g), *let.slots), terms=terms)
+            extents = {**let.extents, "g": extent}
+            terms = tuple(widened(t, "g") for t in let.terms)
+            return replace(let, shape=(extent, *let.shape), slots=(var("g"), *let.slots), terms=terms, extents=extents)
 
-        operands = {
-            n: replace(o, shape=(extent, *o.shape)) if n in own else o for n, o in new.operands.items()
-        }
+        operands = {n: replace(o, shape=(extent, *o.shape)) if n in own else o for n, o in new.operands.items()}
         extents = {**new.extents, row: extent, col: extent}
-        terms = tuple(widened(t) for t in new.terms)
+        wide = (widened(t, col) for t in new.terms)
+        terms = tuple(t._replace(deltas=((var(row), var(col)), *t.deltas)) for t in wide)
         return Operator((row, *new.rows), (col, *new.cols), terms, extents, operands, tuple(map(lifted, new.lets)))
 
     def dense(self, dtype: DType = F64, semiring: Semiring = PLUS_TIMES) -> Program:
         """The program of the matrix itself: an input for each operand, the output `W` of shape rows + columns."""
         from .build import close
 
-        slots = tuple(var(i) for i in self.rows + self.cols)
-        let = Let("W", self.shape[0] + self.shape[1], slots, self.terms)
-        return close(self.operands, (*self.lets, let), self.extents, "W", dtype, semiring)
+        slots = tuple(map(var, self.rows + self.cols))
+        let = Let("W", self.shape[0] + self.shape[1], slots, self.terms, self.extents)
+        return close(self.operands, (*self.lets, let), "W", dtype, semiring)
 
     def apply(self, batch: tuple[int, ...] = (), dtype: DType = F64, semiring: Semiring = PLUS_TIMES) -> Program:
         """The program of the product with the input `x` of shape batch + columns; the output is `y`."""
-        from .build import Builder, contraction
+        from .build import applied, contraction
 
-        return Builder.program(contraction(self), self, batch, dtype, semiring)
+        return applied(contraction(self), self, batch, dtype, semiring)
 
 
 def _glued(term: Term, glue: Iterable[tuple[Slot, Slot]], kept: set[str]) -> Term:
-    """The term with each pair of bare indices made one; where both are rows or columns, a delta says so."""
+    """The term with each pair of indices made one; where both are rows or columns, a delta says so."""
     for a, b in glue:
-        for pair in ((b, a), (a, b)):
-            name = pair[0].bare
-            if name is not None and name not in kept and not _modular(term, name):
-                term = term.put(name, pair[1])
-                break
+        if b.bare is not None and b.bare not in kept:
+            term = term.put(b.bare, a)
+        elif a.bare is not None and a.bare not in kept:
+            term = term.put(a.bare, b)
         else:
             term = term._replace(deltas=(*term.deltas, (a, b)))
     return term
-
-
-def _modular(term: Term, index: str) -> bool:
-    return False
 
 
 def _joined(left: Operator, right: Operator) -> tuple[dict[str, int], dict[str, Operand], tuple[Let, ...]]:

@@ -1,0 +1,268 @@
+"""A view: one term of a network as seen from its argument, which is all that a recognition rule may look at.
+
+A rule is a small pure function of a `View` and gives a `Match` or None. Indices are digits: `out` and `x` list those of
+the result and of the argument, in order, major first; every other index is summed. Guards and deltas that could not be
+removed are atoms too (`STEP`, a 0/1 vector read at an affine slot, and `DELTA`, a selection).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import prod
+from typing import Any, NamedTuple, TypeAlias
+
+from ..semiring import Scalar
+from .algebra import Leaf, Structure
+from .operator import Atom, Let, Operand, Operator, Term
+from .slot import Slot, slot, var
+
+DELTA, STEP = "delta", "step"
+SELECTIONS = frozenset({"permutation", "selection"})  # 0/1 matrices that rules for dense operands leave alone
+
+Port: TypeAlias = "tuple[tuple[int, int, str], Slot]"
+"""((axis, weight, part), slot): weight times the slot is a part of what the axis is read at (weight 0: all of it)."""
+
+
+class Factor(NamedTuple):
+    """An atom of a view: an operand and the ports that it is read at."""
+
+    name: str
+    ports: tuple[Port, ...]
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """What the ports read."""
+        return tuple([q for _, q in self.ports])
+
+    @property
+    def touch(self) -> frozenset[str]:
+        """The indices that the atom has."""
+        return frozenset([i for _, q in self.ports for i, _ in q.terms])
+
+
+@dataclass(frozen=True)
+class View:
+    """One term: coefficient x atoms, from the digits `x` of the argument to the digits `out` of the result.
+
+    `shapes` and `facts` speak of operands; `lets` define operands that simplification made (a product of two vectors);
+    `notes` are facts found on the way: ("reduce the argument first", index), ("identity on", digits), ...
+    """
+
+    coefficient: Scalar
+    out: tuple[str, ...]
+    x: tuple[str, ...]
+    atoms: tuple[Factor, ...]
+    extents: Mapping[str, int]
+    shapes: Mapping[str, tuple[int, ...]]
+    facts: Mapping[str, frozenset[str]]
+    lets: tuple[Let, ...] = ()
+    notes: tuple[tuple[Any, ...], ...] = field(default=(), compare=False)
+
+    @cached_property
+    def touches(self) -> tuple[frozenset[str], ...]:
+        """The indices of each atom."""
+        return tuple([a.touch for a in self.atoms])
+
+    @cached_property
+    def indices(self) -> frozenset[str]:
+        """Every index."""
+        return frozenset(self.x).union(self.out, *self.touches)
+
+    @cached_property
+    def rows(self) -> tuple[str, ...]:
+        """Digits of the result that the argument lacks."""
+        return tuple([i for i in self.out if i not in self.x])
+
+    @cached_property
+    def cols(self) -> tuple[str, ...]:
+        """Digits of the argument that the result lacks."""
+        return tuple([i for i in self.x if i not in self.out])
+
+    @cached_property
+    def batch(self) -> tuple[str, ...]:
+        """Digits that both have."""
+        return tuple([i for i in self.x if i in self.out])
+
+    @cached_property
+    def bound(self) -> tuple[str, ...]:
+        """Indices of atoms only."""
+        return tuple(sorted(self.indices.difference(self.x, self.out)))
+
+    def at(self, index: str) -> tuple[int, ...]:
+        """The atoms that have an index."""
+        return tuple([k for k, t in enumerate(self.touches) if index in t])
+
+    def signature(self, index: str) -> tuple[bool, bool, tuple[int, ...]]:
+        """Whether the argument has the index, whether the result has it, and which atoms do."""
+        return index in self.x, index in self.out, self.at(index)
+
+    def size(self, indices: Iterable[str]) -> int:
+        """The product of some extents."""
+        return prod(self.extents[i] for i in indices)
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """The numbers of rows and columns, batch digits set aside."""
+        return self.size(self.rows), self.size(self.cols)
+
+    def known(self, atom: Factor | int) -> frozenset[str]:
+        """The facts on an atom's operand."""
+        name = self.atoms[atom].name if isinstance(atom, int) else atom.name
+        return self.facts.get(name, frozenset())
+
+    @property
+    def affine(self) -> tuple[tuple[int, Slot], ...]:
+        """(atom, slot) of every slot that is more than one index."""
+        return tuple([(k, q) for k, a in enumerate(self.atoms) for _, q in a.ports if q.bare is None and q.terms])
+
+    @property
+    def opaque(self) -> bool:
+        """Whether a delta or a guard is left: most rules refuse then."""
+        return any(a.name in (DELTA, STEP) for a in self.atoms)
+
+    @property
+    def exact(self) -> bool:
+        """Whether every atom is a plain dense operand read at bare digits."""
+        return not self.affine and not any(self.known(a) & SELECTIONS for a in self.atoms) and not self.opaque
+
+    def only(self, keep: Sequence[int], drop: Iterable[str] = ()) -> View:
+        """The view of some atoms, for one value of the indices `drop`."""
+        drop = frozenset(drop)
+        touched = frozenset[str]().union(*(self.touches[k] for k in keep)) - drop
+        atoms = tuple(
+            Factor(a.name, tuple(p for p in a.ports if p[1].bare not in drop)) for a in (self.atoms[k] for k in keep)
+        )
+        out, x = (tuple(i for i in side if i in touched) for side in (self.out, self.x))
+        return replace(self, coefficient=1, out=out, x=x, atoms=atoms, notes=())
+
+    def components(self, cut: Iterable[str] = ()) -> tuple[Component, ...]:
+        """Groups of atoms joined by shared indices, those of `cut` ignored."""
+        cut = frozenset(cut)
+        touch = [t - cut for t in self.touches]
+        left, found = list(range(len(touch))), []
+        while left:
+            group = [left.pop(0)]
+            joined = set(touch[group[0]])
+            grown = True
+            while grown:
+                new = [k for k in left if touch[k] & joined]
+                grown = bool(new)
+                for k in new:
+                    left.remove(k)
+                    group.append(k)
+                    joined |= touch[k]
+            rows = tuple([i for i in self.rows if i in joined])
+            cols = tuple([i for i in self.cols if i in joined])
+            found.append(Component(tuple(sorted(group)), rows, cols, frozenset(joined)))
+        return tuple(found)
+
+    def cuts(self, most: int = 4) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Sets of up to `most` summed indices with the product of their extents, smallest product first."""
+        bound = self.bound
+        sets = itertools.chain(*(itertools.combinations(bound, n) for n in range(1, min(most, len(bound)) + 1)))
+        yield from sorted((self.size(c), c) for c in sets)
+
+
+class Component(NamedTuple):
+    """A group of atoms with the row and column digits and all indices that it has."""
+
+    atoms: tuple[int, ...]
+    rows: tuple[str, ...]
+    cols: tuple[str, ...]
+    touch: frozenset[str]
+
+    @property
+    def side(self) -> str:
+        """ "R", "C", "RC" or "": which of rows and columns the group has."""
+        return ("R" if self.rows else "") + ("C" if self.cols else "")
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a rule proved: a kind in snake case, its figures, and the term of the algebra if it is more than the network.
+
+    `parts` are the matches of factors or of the terms of a sum.
+    """
+
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    term: Structure | None = None
+    parts: tuple[Match | None, ...] = ()
+
+
+Again: TypeAlias = "Callable[[View], Match | None]"
+Rule: TypeAlias = "Callable[[View, Again], Match | None]"
+
+
+def operator_of(view: View) -> Operator:
+    """The view as an operator: rows `out`, columns `x`; a digit that both have is on either side, tied by a delta."""
+    extents = dict(view.extents)
+    cols, deltas = [], []
+    for i in view.x:
+        if i in view.out or i in cols:
+            twin = f"{i}'{len(cols)}"
+            extents[twin] = extents[i]
+            deltas.append((var(i), var(twin)))
+            cols.append(twin)
+        else:
+            cols.append(i)
+    atoms, guards = [], []
+    for a in view.atoms:
+        if a.name == DELTA:
+            deltas.append((a.ports[0][1], a.ports[1][1]))
+        elif a.name == STEP:
+            guards.append(a.ports[0][1])
+        else:
+            atoms.append(Atom(a.name, axes_of(a, len(view.shapes[a.name]))))
+    term = Term(view.coefficient, tuple(atoms), tuple(deltas), tuple(guards))
+    used = term.indices.union(view.out, cols)
+    operands = operands_of(view)
+    return Operator(view.out, tuple(cols), (term,), {i: extents[i] for i in used}, operands, needed_lets(view))
+
+
+def axes_of(atom: Factor, rank: int) -> tuple[Slot, ...]:
+    """What each axis of an operand is read at."""
+    slots = [Slot()] * rank
+    for (axis, weight, _), q in atom.ports:
+        slots[axis] = slots[axis].plus(q, weight) if weight else q
+    return tuple(slots)
+
+
+def needed_lets(view: View) -> tuple[Let, ...]:
+    """The definitions that the view's atoms rest on."""
+    needed = {a.name for a in view.atoms}
+    for let in reversed(view.lets):
+        if let.name in needed:
+            needed.update(n for t in let.terms for n, _ in t.atoms)
+    return tuple(x for x in view.lets if x.name in needed)
+
+
+def operands_of(view: View) -> dict[str, Operand]:
+    """The operands of the program that the view's atoms rest on."""
+    lets = needed_lets(view)
+    made = {x.name for x in lets}
+    names = [a.name for a in view.atoms] + [n for x in lets for t in x.terms for n, _ in t.atoms]
+    return {
+        n: Operand(view.shapes[n], facts=view.facts.get(n, frozenset()))
+        for n in dict.fromkeys(names)
+        if n not in made and n not in (DELTA, STEP)
+    }
+
+
+def leaf(view: View) -> Structure:
+    """The view as a structure of its own, without further methods."""
+    return Leaf(operator_of(view))
+
+
+def in_order(side: Sequence[str], groups: Sequence[Sequence[str]]) -> bool:
+    """Whether the groups of digits stand one after the other."""
+    places = [[side.index(i) for i in g] for g in groups if g]
+    return all(max(a) < min(b) for a, b in zip(places, places[1:], strict=False))
+
+
+def scaled(q: Slot, k: int) -> Slot:
+    """k times a slot, whose modulus stays."""
+    return slot([(i, c * k) for i, c in q.terms], q.offset * k, q.modulus)
