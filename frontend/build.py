@@ -331,7 +331,8 @@ class Builder:
             one = tensor.special == "ones"
             number = {"b": one, "c": complex(one), "f": float(one)}.get(dtype.kind, int(one))
             return Value(Const(number, dtype, node.span))
-        return Value(Read(tensor.current, slots, dtype, tensor.pad, node.span))
+        pad = self.typer.padding(tensor.pad, dtype, node.span)
+        return Value(Read(tensor.current, slots, dtype, pad, node.span))
 
     def _reduce(self, node: s.Reduce, env: Env) -> Value:
         """A reduction other than sum."""

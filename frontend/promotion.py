@@ -81,6 +81,19 @@ class Typer:
             return Const(self._fitted(expr, dtype), dtype, expr.span)
         return Map(CAST, (expr,), dtype, expr.span)
 
+    def padding(self, pad: Pad | None, dtype: DType, span: Span) -> Pad | None:
+        """What stands outside a tensor, as a value of its type: an infinity is the last integer on its side."""
+        if pad is None or isinstance(pad, str) or dtype.kind not in "iub":
+            return pad
+        low, high = (0, 1) if dtype.kind == "b" else (int(np.iinfo(dtype.numpy).min), int(np.iinfo(dtype.numpy).max))
+        value = low if pad == -np.inf else high if pad == np.inf else pad
+        if value != int(value) or not low <= value <= high:
+            raise DTypeError(
+                f"the padding {pad:g} does not fit {dtype} ({low}..{high})", code="literal", source=self.source,
+                spans=(span,), help="pad with a value of the type, or convert the tensor outside of the brackets",
+            )  # fmt: skip
+        return int(value)
+
     def _fitted(self, const: Const, dtype: DType) -> Scalar:
         value = const.value
         if dtype.kind == "b":

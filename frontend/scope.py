@@ -171,7 +171,8 @@ class Scope:
             return option.value.text
         if isinstance(option.value, complex):
             self.fail(EinsumSyntaxError, "padding is a real number", "pad", option.span, help="pad=0")
-        return float(option.value)
+        exact = isinstance(option.value, int) and abs(option.value) > 1 << 53
+        return option.value if exact else float(option.value)
 
     def _declare_keyword(self, name: str, said: Declaration) -> None:
         if not name.isidentifier() or name in RESERVED:

@@ -51,6 +51,14 @@ class Spec:
     explicit: bool
     source: Source = field(compare=False, repr=False)
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Kept, since a spec is part of a key that every new size looks up."""
+        return hash((self.inputs, self.output, self.explicit))
+
     @cached_property
     def plain(self) -> bool:
         """Whether there is neither an ellipsis nor a composite axis."""

@@ -211,11 +211,12 @@ def _read(read: Read, scope: _Scope) -> _Value:
     if 0 in shape:
         return _Value(np.empty(shape, read.dtype.numpy), axes)
     slots = [_positions(s, axes, scope) for s in read.slots]
+    check_padding(read, tensor.shape)
     inside: Array = np.array(True)
     for k, extent in enumerate(tensor.shape):
-        if read.pad == "wrap" and extent:
+        if read.pad == "wrap":
             slots[k] = np.mod(slots[k], extent)
-        elif read.pad == "edge" and extent:
+        elif read.pad == "edge":
             slots[k] = np.clip(slots[k], 0, extent - 1)
         inside = inside & (slots[k] >= 0) & (slots[k] < extent)
     if not isinstance(read.pad, str) and read.pad is not None:
@@ -228,6 +229,16 @@ def _read(read: Read, scope: _Scope) -> _Value:
         place = [int(np.broadcast_to(s, inside.shape)[~inside][0]) for s in slots]
         raise ShapeError(f"{read.tensor}{place} lies outside of its shape {tensor.shape}", code="outside")
     return _Value(np.asarray(tensor[tuple(slots)]).reshape(shape), axes)
+
+
+def check_padding(read: Read, shape: tuple[int, ...]) -> None:
+    """`ShapeError` if values outside a tensor are to be copies of those inside, and there are none inside."""
+    if isinstance(read.pad, str) and 0 in shape:
+        raise ShapeError(
+            f"{read.tensor} has shape {shape}: pad={read.pad} has no value to repeat",
+            code="empty-padding",
+            help="pad with a number",
+        )
 
 
 def _map(function: str, args: list[_Value], dtype: DType, scope: _Scope) -> _Value:

@@ -83,14 +83,14 @@ class Compiled:
         """Structures that the chosen program uses, then other facts."""
         return tuple(Finding(i.name, s.name, "Declared", s.span) for i in self.program.inputs for s in i.structure)
 
-    def __call__(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
+    def __call__(self, /, *args: Any, out: Any = None, **keywords: Any) -> Any:
         """The result of the program for these arguments; an array, or a dict of arrays by name.
 
         Raises `ShapeError` and `DTypeError` for arguments that do not fit, `StructureError` with `check=True`.
         """
         return self.evaluate(*args, out=out, **keywords)
 
-    def evaluate(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
+    def evaluate(self, /, *args: Any, out: Any = None, **keywords: Any) -> Any:
         """The long way round of a call: checks, binding, perhaps compilation. The dispatcher answers what it knows."""
         values = self._in_order(args, keywords)
         library = library_of(values)
@@ -100,13 +100,17 @@ class Compiled:
         sizes = expression.sizes_of([a.shape for a in arrays])
         if self._check:
             verify_structures(expression.arguments, arrays, sizes, expression.program.source)
+        targets = None if out is None else self._targets(out, expression, sizes)
         self._last = (expression, sizes)
         if self.target == "reference":
             results: Sequence[Array] = _interpreted(expression, arrays, sizes)
         else:
-            results = self._run(expression, arrays, sizes, out, library == "numpy" and out is None, values)
-        if out is not None:
-            return self._into(out, results, expression)
+            results = self._run(expression, arrays, sizes, targets, library == "numpy" and out is None, values)
+        if targets is not None:
+            for target, result in zip(targets, results, strict=True):
+                if target is not result:
+                    np.copyto(target, result, casting="same_kind")
+            return out
         wrap = wrapper(library)
         if len(results) == 1:
             return wrap(results[0])
@@ -117,21 +121,17 @@ class Compiled:
         expression: Expression,
         arrays: Sequence[Array],
         sizes: Mapping[str, int],
-        out: Any,
+        targets: Sequence[Array] | None,
         plain: bool,
         values: Sequence[Any],
     ) -> Sequence[Array]:
         from ..backends.cpu.native import Layout, execute
 
-        outs = list(out.values()) if isinstance(out, Mapping) else [out]
         names = expression.program.outputs
-        if out is not None and len(outs) == len(names) and all(isinstance(o, np.ndarray) for o in outs):
-            layouts = {
-                n: Layout.of(o) for n, o in zip(names, outs, strict=True) if _usable(o, expression, n, arrays, sizes)
-            }
-            if len(layouts) == len(names):
-                execute(expression.bind(arrays, layouts, sizes).executable, arrays, outs)
-                return outs
+        if targets is not None and all(_usable(t, expression, n, arrays) for n, t in zip(names, targets, strict=True)):
+            layouts = {n: Layout.of(t) for n, t in zip(names, targets, strict=True)}
+            execute(expression.bind(arrays, layouts, sizes).executable, arrays, targets)
+            return targets
         bound = expression.bind(arrays, None, sizes)
         if plain and self._register is not None and all(a is v for a, v in zip(arrays, values, strict=True)):
             outputs = self._outputs
@@ -150,27 +150,32 @@ class Compiled:
             expression.records.put(key, record)
         return execute(bound.executable, arrays)
 
-    def _into(self, out: Any, results: Sequence[Array], expression: Expression) -> Any:
-        outs = out if isinstance(out, Mapping) else {self._outputs[0]: out}
-        if set(outs) != set(self._outputs) or len(results) != len(outs):
+    def _targets(self, out: Any, expression: Expression, sizes: Mapping[str, int]) -> list[Array]:
+        """The arrays of `out=` in the order of the results, all found fit for them before anything is computed."""
+        given = out if isinstance(out, Mapping) else {self._outputs[0]: out}
+        if set(given) != set(self._outputs):
             raise ShapeError(
-                f"out is for {', '.join(outs)}; the results are {', '.join(self._outputs)}",
+                f"out is for {', '.join(map(str, given))}; the results are {', '.join(self._outputs)}",
                 code="out-names",
                 help="give one array, or a dict with an array for each result",
             )
-        for name, result in zip(self._outputs, results, strict=True):
-            given = outs[name]
-            target = as_array(given, f"out {name}")
-            if target is result:
-                continue
-            if target.shape != result.shape:
-                raise ShapeError(f"out {name} has shape {target.shape}, the result {result.shape}", code="out-shape")
+        targets: list[Array] = []
+        for name, internal in zip(self._outputs, expression.program.outputs, strict=True):
+            value, equation = given[name], expression.program.tensors[internal]
+            if not isinstance(value, np.ndarray) and library_of([value]) == "numpy":
+                raise DTypeError(f"out {name} is a {type(value).__name__}, not an array", code="not-an-array")
+            target = value if isinstance(value, np.ndarray) else as_array(value, f"out {name}")
+            shape = tuple(s.evaluate(sizes) for s in equation.shape)
+            if target.shape != shape:
+                raise ShapeError(f"out {name} has shape {target.shape}, the result {shape}", code="out-shape")
             if not target.flags.writeable:
                 raise ShapeError(f"out {name} is read-only", code="out-read-only")
-            if not np.can_cast(result.dtype, target.dtype, "same_kind"):
-                raise DTypeError(f"the result {name} is {result.dtype}, out is {target.dtype}", code="casting")
-            np.copyto(target, result, casting="same_kind")
-        return out
+            if not np.can_cast(equation.dtype.numpy, target.dtype, "same_kind"):
+                raise DTypeError(f"the result {name} is {equation.dtype.numpy}, out is {target.dtype}", code="casting")
+            if any(np.may_share_memory(target, other) for other in targets):
+                raise ShapeError(f"out {name} shares memory with the array of another result", code="out-overlap")
+            targets.append(target)
+        return targets
 
     def _in_order(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:
         names = self._names
@@ -305,20 +310,14 @@ def _converted(array: Array, declared: Input, value: Any) -> Array:
     return array.astype(wanted)
 
 
-def _usable(out: Array, expression: Expression, name: str, arrays: Sequence[Array], sizes: Mapping[str, int]) -> bool:
-    """Whether a kernel may write straight into `out`."""
+def _usable(target: Array, expression: Expression, name: str, others: Sequence[Array]) -> bool:
+    """Whether a kernel may write straight into the array, which has the shape of the result."""
     from ..backends.cpu.native import Layout
-    from ..ir.expr import Equation
 
-    equation = expression.program.tensors[name]
-    assert isinstance(equation, Equation)
-    shape = tuple(s.evaluate(sizes) for s in equation.shape)
     return (
-        out.dtype == equation.dtype.numpy
-        and out.shape == shape
-        and out.flags.writeable
-        and Layout.of(out).is_dense
-        and not any(np.may_share_memory(out, a) for a in arrays)
+        target.dtype == expression.program.tensors[name].dtype.numpy
+        and Layout.of(target).is_dense
+        and not any(np.may_share_memory(target, a) for a in others)
     )
 
 

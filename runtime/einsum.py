@@ -17,7 +17,7 @@ import numpy as np
 
 from ..ir.errors import DTypeError, EinsumSyntaxError, ShapeError, SteinError
 from ..ir.semiring import PLUS_TIMES, SEMIRINGS, Semiring
-from ..ir.types import DType, dtype_of, parse_dtype
+from ..ir.types import BF16, DTYPES, DType, dtype_of, parse_dtype
 from .cache import Cache
 from .expression import Expression, Options, binding_key
 from .operands import as_array, library_of, wrapper
@@ -125,7 +125,7 @@ def evaluate(*operands: Any, out: Any = None, **keywords: Any) -> Any:
     arrays = [as_array(a, f"operand {i}") for i, a in enumerate(given)]
     if out is not None and not isinstance(out, np.ndarray):
         raise DTypeError(f"out is a {type(out).__name__}, not a NumPy array", code="not-an-array")
-    if any(a.dtype.kind in "OgG" or a.dtype.name not in _NAMES for a in arrays) or _is_foreign(settings.dtype):
+    if not all(_is_known(a.dtype) for a in arrays) or _is_foreign(settings.dtype):
         from .extended import evaluate_extended
 
         return evaluate_extended(spec, arrays, out, settings)
@@ -176,29 +176,15 @@ def _register() -> Callable[..., Any]:
 
 
 _PLAIN = Settings()
-_NAMES = frozenset(
-    [
-        "bool",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "float16",
-        "bfloat16",
-        "float32",
-        "float64",
-        "complex64",
-        "complex128",
-    ]
-)
+_TYPES = frozenset(t.numpy for t in DTYPES.values() if t != BF16)  # bf16 would load ml_dtypes
+
+
+def _is_known(dtype: np.dtype[Any]) -> bool:
+    return dtype in _TYPES or dtype.name == "bfloat16"
 
 
 def _is_foreign(dtype: np.dtype[Any] | None) -> bool:
-    return dtype is not None and dtype.name not in _NAMES
+    return dtype is not None and not _is_known(dtype)
 
 
 def read_operands(operands: Sequence[Any], names: bool) -> tuple[Any, Sequence[Any]]:
@@ -243,16 +229,17 @@ def _check_numpy_labels(operands: Sequence[Any]) -> None:
 
 def find_expression(spec: Any, arrays: Sequence[Array], settings: Settings) -> Expression:
     """The typed and normalised expression for operands of these types and ranks, made if it is not known."""
-    dtypes = tuple(dtype_of(a.dtype.newbyteorder("=")) for a in arrays)
-    ones = tuple(tuple(n == 1 for n in a.shape) for a in arrays)
-    options: object = settings.options
-    try:
-        key = (spec, dtypes, ones, settings)
-        hash(key)
-    except TypeError:  # an optimiser object or a path in a list: not kept
-        return _make_expression(spec, dtypes, ones, settings, arrays)
-    if options is not None and settings.dtype is not None:
+    dtypes = tuple([dtype_of(a.dtype) for a in arrays])
+    ones = tuple([tuple([n == 1 for n in a.shape]) for a in arrays])
+    if settings is _PLAIN:
+        return _EXPRESSIONS.get((spec, dtypes, ones), lambda: _make_expression(spec, dtypes, ones, settings, arrays))
+    if settings.dtype is not None:
         _check_casting(arrays, settings)
+    key = (spec, dtypes, ones, settings)
+    try:
+        hash(key)
+    except TypeError:  # an optimiser object that cannot be a key: nothing is kept
+        return _make_expression(spec, dtypes, ones, settings, arrays)
     return _EXPRESSIONS.get(key, lambda: _make_expression(spec, dtypes, ones, settings, arrays))
 
 
@@ -330,6 +317,9 @@ def _order(
     """How the result is to lie in memory: None for row-major, else its layout by name."""
     if order == "C":
         return None
+    plain = all(a.flags.c_contiguous and 1 not in a.shape and 0 not in a.shape for a in arrays)
+    if plain and order in expression.row_major:  # the strides of such operands are in one order for all sizes
+        return None
     from ..backends.cpu.native_record import Layout
 
     equation = expression.program.equations[-1]
@@ -340,6 +330,8 @@ def _order(
     elif order == "K":
         axes = _kept_order(expression, arrays, len(shape))
     if axes == sorted(axes):
+        if plain:
+            expression.row_major.add(order)
         return None
     return {equation.name: Layout.dense(equation.dtype, shape, tuple(axes))}
 

@@ -70,6 +70,7 @@ class Expression:
         self._plans: Cache[tuple[int, ...], Planned] = Cache(64)
         self._bound: Cache[object, Bound] = Cache(512)
         self.records: Cache[object, Record] = Cache(512)
+        self.row_major: set[str] = set()  # values of `order` that give row-major results for row-major operands
         self._lock = Lock()
 
     def sizes_of(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from ...ir.expr import Read
+from ...ir.interpret import check_padding
 from ...ir.loops import Axis
 from .native_record import Layout
 
@@ -108,8 +109,11 @@ def copy_segments(
 ) -> Iterator[tuple[tuple[Axis, ...], int, int]]:
     """Boxes of a copy: axes with (output, source) strides, and the byte offsets where each tensor begins.
 
-    Every slot of the read holds at most one index, and no index stands in two slots.
+    Every slot of the read holds at most one index, and no index stands in two slots. Raises `ShapeError` if an empty
+    source is padded with its own values.
     """
+    if all(extents[n] for n in dims if n is not None):
+        check_padding(read, source.shape)
     per_slot: list[list[tuple[tuple[Axis, ...], int, int]]] = []
     used = set()
     for slot, extent, stride in zip(read.slots, source.shape, source.strides, strict=True):

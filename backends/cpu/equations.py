@@ -16,8 +16,8 @@ from ...ir.expr import Const, Einsum, Equation, Expr, Map, Position, Read, SizeV
 from ...ir.index import Affine
 from ...ir.loops import Apply, Axis, Contraction, Leaf, Literal, Load, Total
 from ...ir.semiring import PLUS_TIMES
-from ...ir.size import Size
-from ...ir.types import I64
+from ...ir.size import ONE, Size
+from ...ir.types import I64, accumulation_type
 from .copies import copy_segments
 from .native_record import Layout
 
@@ -49,7 +49,8 @@ class Step:
     operands: tuple[Operand, ...]
 
 
-_Form: TypeAlias = tuple[tuple[int, Size], ...]  # (dimension, coefficient) pairs: what one index adds to an address
+# What one index adds to an address: nothing, the stride of one dimension, or (dimension, coefficient) pairs.
+_Form: TypeAlias = "int | tuple[tuple[int, Size], ...] | None"
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,13 @@ class EquationTemplate:
             self.epilogue = self._leaf(equation.expr)
         used = set(free_indices(equation.expr)) | set(self.bound) | set(equation.free)
         self.axes = tuple(i for i in equation.indices if i.name in used)
+        self.summed = tuple(i.name in self.bound for i in self.axes)
+        extents = equation.extents
+        bare = [slot.bare for slot in equation.slots]
+        # Most equations write each position once, whatever the sizes are: bare indices over whole axes.
+        self.whole = len(set(bare)) == len(bare) and all(
+            n is not None and extents[n] == size for n, size in zip(bare, equation.shape, strict=True)
+        )
         self.out_forms = tuple(_form(equation.slots, i.name) for i in self.axes)
         self.out_offset = _offsets(equation.slots)
         self.accesses = tuple(
@@ -167,14 +175,14 @@ class EquationTemplate:
                 operands.append(operand)
                 dtypes.append(I64)
         epilogue, update, collides, before = self.epilogue, False, False, []
-        covered = self._covers(sizes, extents, out.shape)
+        covered = self.whole or self._covers(sizes, extents, out.shape)
         if equation.update is not None and covered:
             rows.append(_row(self.out_forms, sizes, layouts[equation.update].strides))
             operands.append(
                 Operand(equation.update, _address(self.out_offset, sizes, layouts[equation.update].strides))
             )
             dtypes.append(layouts[equation.update].dtype)
-            epilogue = Apply(equation.semiring.add, (Load(len(rows) - 2), epilogue), out.dtype)
+            epilogue = Apply(equation.semiring.add, (Load(len(rows) - 2), epilogue), accumulation_type(out.dtype))
         elif not covered:
             collides = not _injective(
                 extents,
@@ -186,9 +194,7 @@ class EquationTemplate:
             update = collides or equation.update is not None
             before = [self._start(layouts)]
         columns = list(zip(*rows, strict=True))
-        axes = tuple(
-            Axis(n, column, i.name in self.bound) for n, column, i in zip(extents, columns, self.axes, strict=True)
-        )
+        axes = tuple([Axis(n, column, r) for n, column, r in zip(extents, columns, self.summed, strict=True)])
         if not covered and 0 in [n for n, i in zip(extents, self.axes, strict=True) if i.name not in self.bound]:
             return before
         semiring = self.semiring if not update or self.einsum is not None else equation.semiring
@@ -313,7 +319,10 @@ def fill_step(name: str, out: Layout, value: Literal) -> Step:
 
 
 def _form(slots: tuple[Affine, ...], index: str) -> _Form:
-    return tuple((d, c) for d, slot in enumerate(slots) for n, c in slot.terms if n == index)
+    pairs = tuple((d, c) for d, slot in enumerate(slots) for n, c in slot.terms if n == index)
+    if len(pairs) == 1 and pairs[0][1] == ONE:
+        return pairs[0][0]
+    return pairs or None
 
 
 def _offsets(slots: tuple[Affine, ...]) -> tuple[tuple[int, Size], ...]:
@@ -321,11 +330,23 @@ def _offsets(slots: tuple[Affine, ...]) -> tuple[tuple[int, Size], ...]:
 
 
 def _row(forms: Sequence[_Form], sizes: Mapping[str, int], strides: Sequence[int]) -> tuple[int, ...]:
-    return tuple(sum(c.evaluate(sizes) * strides[d] for d, c in form) for form in forms)
+    row = []
+    for form in forms:
+        if form is None:
+            row.append(0)
+        elif isinstance(form, int):
+            row.append(strides[form])
+        else:
+            row.append(_step(form, sizes, strides))
+    return tuple(row)
+
+
+def _step(form: tuple[tuple[int, Size], ...], sizes: Mapping[str, int], strides: Sequence[int]) -> int:
+    return sum([c.evaluate(sizes) * strides[d] for d, c in form])
 
 
 def _address(offset: tuple[tuple[int, Size], ...], sizes: Mapping[str, int], strides: Sequence[int]) -> int:
-    return sum(o.evaluate(sizes) * strides[d] for d, o in offset)
+    return sum([o.evaluate(sizes) * strides[d] for d, o in offset]) if offset else 0
 
 
 def _injective(

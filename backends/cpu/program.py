@@ -8,7 +8,7 @@ lives do not overlap share one), constants (tables, and the values of constant i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -54,6 +54,8 @@ class CpuProgram:
         self.constants = dict(constants or {})
         self.arguments = tuple(i.name for i in program.inputs if i.name not in self.constants)
         self.templates = tuple(EquationTemplate(e) for e in program.equations if e.name not in self.constants)
+        names = (*self.arguments, *program.outputs)
+        self.fixed = {name: number for number, name in reversed(list(enumerate(names)))}
         self.last_use = _last_uses([t.equation for t in self.templates])
 
     def bind(
@@ -73,10 +75,11 @@ class CpuProgram:
             layouts[name] = Layout.of(array)
         for template in self.templates:
             equation = template.equation
-            shape = tuple(s.evaluate(sizes) for s in equation.shape)
-            layouts[equation.name] = (outputs or {}).get(equation.name) or Layout.dense(equation.dtype, shape)
+            layout = outputs.get(equation.name) if outputs else None
+            shape = tuple([s.evaluate(sizes) for s in equation.shape])
+            layouts[equation.name] = layout or Layout.dense(equation.dtype, shape)
         buffers = _Buffers(self, layouts)
-        placed: list[tuple[Call, list[tuple[_Place, int]]]] = []
+        placed: list[tuple[Call, list[tuple[int, int]]]] = []
         notes: list[BoundStep] = []
         gains = False
         for position, template in enumerate(self.templates):
@@ -107,12 +110,14 @@ def _gains(plan: Plan) -> bool:
     return any(s.nanoseconds < SMALL_SHARE * max(s.count, 1) for s in plan.stages)
 
 
-def _renumbered(call: Call, spaces: list[tuple[_Place, int]], buffers: _Buffers) -> Call:
+def _renumbered(call: Call, spaces: list[tuple[int, int]], buffers: _Buffers) -> Call:
     """The call with its buffers numbered as the executable numbers them."""
-    pointers = tuple(
-        (word, buffers.number(spaces[buffer][0]), spaces[buffer][1] + offset) for word, buffer, offset in call.pointers
-    )
-    return replace(call, pointers=pointers)
+    pointers = []
+    for word, buffer, offset in call.pointers:
+        place, start = spaces[buffer]
+        pointers.append((word, buffers.number(place), start + offset))
+    c = call
+    return Call(c.address, c.args, tuple(pointers), c.scratch, c.count, c.work, c.name, c.family, c.keep)
 
 
 def _last_uses(equations: Sequence[Equation]) -> dict[str, int]:
@@ -127,8 +132,12 @@ def _last_uses(equations: Sequence[Equation]) -> dict[str, int]:
     return last
 
 
+# A buffer has a number at once if it is an operand or an output; temporaries and constants follow these, counted from:
+_TEMPORARY, _CONSTANT = 1 << 24, 1 << 28
+
+
 class _Buffers:
-    """Which buffer each tensor is in. Numbers are known once all steps are placed: operands, outputs, temporaries,
+    """Which buffer each tensor is in. `number` is right once all steps are placed: operands, outputs, temporaries,
     constants.
     """
 
@@ -136,9 +145,8 @@ class _Buffers:
         self.layouts = layouts
         self.last_use = program.last_use
         self.values = program.constants
-        names = (*program.arguments, *program.program.outputs)
-        self.fixed = {name: _Place("fixed", number) for number, name in reversed(list(enumerate(names)))}
-        self.count = len(names)
+        self.fixed = program.fixed
+        self.count = len(program.arguments) + len(program.program.outputs)
         self.temporaries: list[int] = []
         self.free: list[int] = []
         self.live: dict[str, int] = {}
@@ -151,24 +159,21 @@ class _Buffers:
 
     def temporary(self, size: int) -> int:
         """A temporary of at least `size` bytes: the best fitting free one, else a new one."""
-        fitting = [t for t in self.free if self.temporaries[t] >= size]
         if not self.free:
             self.temporaries.append(size)
             return len(self.temporaries) - 1
-        best = (
-            min(fitting, key=self.temporaries.__getitem__)
-            if fitting
-            else max(self.free, key=self.temporaries.__getitem__)
-        )
+        sizes = self.temporaries
+        fitting = [t for t in self.free if sizes[t] >= size]
+        best = min(fitting, key=sizes.__getitem__) if fitting else max(self.free, key=sizes.__getitem__)
         self.free.remove(best)
-        self.temporaries[best] = max(self.temporaries[best], size)
+        sizes[best] = max(sizes[best], size)
         return best
 
-    def _constant(self, key: object, array: Array) -> _Place:
+    def _constant(self, key: object, array: Array) -> int:
         self.constants.setdefault(key, array)
-        return _Place("constant", list(self.constants).index(key))
+        return _CONSTANT + list(self.constants).index(key)
 
-    def place_of(self, operand: Operand) -> _Place:
+    def place_of(self, operand: Operand) -> int:
         """The buffer of an operand; an intermediate gets one when it is first named."""
         tensor = operand.tensor
         if isinstance(tensor, Counting):
@@ -179,25 +184,22 @@ class _Buffers:
             return self._constant(tensor, self.values[tensor])
         if tensor not in self.live:
             self.live[tensor] = self.temporary(max(1, self.layouts[tensor].nbytes))
-        return _Place("temporary", self.live[tensor])
+        return _TEMPORARY + self.live[tensor]
 
-    def place(self, step: Step, plan: Plan) -> list[tuple[_Place, int]]:
-        """Place and offset of each buffer of a step: output, operands, then the plan's own temporaries."""
+    def place(self, step: Step, plan: Plan) -> list[tuple[int, int]]:
+        """Buffer and offset of each tensor of a step: output, operands, then the plan's own temporaries."""
         spaces = [(self.place_of(o), o.offset) for o in step.operands]
-        own = [self.temporary(size) for size in plan.temporaries]
-        self.free += own
-        return spaces + [(_Place("temporary", t), 0) for t in own]
+        if plan.temporaries:
+            own = [self.temporary(size) for size in plan.temporaries]
+            self.free += own
+            spaces += [(_TEMPORARY + t, 0) for t in own]
+        return spaces
 
-    def number(self, place: _Place) -> int:
+    def number(self, place: int) -> int:
         """The number of a buffer, once every step has been placed."""
-        base = {"fixed": 0, "temporary": self.count, "constant": self.count + len(self.temporaries)}
-        return base[place.kind] + place.number
-
-
-@dataclass(frozen=True)
-class _Place:
-    kind: str
-    number: int
+        if place < _TEMPORARY:
+            return place
+        return self.count + (place - _TEMPORARY if place < _CONSTANT else len(self.temporaries) + place - _CONSTANT)
 
 
 @lru_cache(maxsize=256)
