@@ -2,7 +2,7 @@
 
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Further options for pip, e.g. PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for torch without CUDA.
+# Further options for pip, e.g. PIP_ARGS="--extra-index-url ..." where another index has torch without CUDA.
 PIP_ARGS ?=
 # Tests run on that many processes.
 JOBS   ?= auto

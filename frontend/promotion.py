@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..ir.errors import NOWHERE, DTypeError, Source, Span
-from ..ir.expr import Const, Expr, Map
+from ..ir.expr import Const, Expr, Map, Pad
 from ..ir.functions import CAST, FUNCTIONS
 from ..ir.semiring import BOOLEAN, LOGSUMEXP, PLUS_TIMES, Scalar, Semiring
 from ..ir.types import BOOL, C128, F64, I64, DType, accumulation_type, promote, promote_weak

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import NoReturn
 
 from .errors import DTypeError, ShapeError, Span, SteinError, StructureError
-from .expr import Constraint, Input, Program
+from .expr import Constraint, Input, Program, Read
 from .size import Size
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -34,6 +34,16 @@ def bind_sizes(program: Program, shapes: Mapping[str, tuple[int, ...]]) -> dict[
     if binder is None:  # kept with the program, as its other cached properties are
         binder = program.__dict__.setdefault("_binder", Binder(program))
     return binder(shapes)
+
+
+def check_padding(read: Read, shape: tuple[int, ...]) -> None:
+    """`ShapeError` if values outside a tensor are to be copies of those inside, and there are none inside."""
+    if isinstance(read.pad, str) and 0 in shape:
+        raise ShapeError(
+            f"{read.tensor} has shape {shape}: pad={read.pad} has no value to repeat",
+            code="empty-padding",
+            help="pad with a number",
+        )
 
 
 class Binder:

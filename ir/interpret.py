@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .bind import Binder, bind_sizes
+from .bind import Binder, bind_sizes, check_padding
 from .errors import DTypeError, ShapeError
 from .expr import (
     Const,
@@ -229,16 +229,6 @@ def _read(read: Read, scope: _Scope) -> _Value:
         place = [int(np.broadcast_to(s, inside.shape)[~inside][0]) for s in slots]
         raise ShapeError(f"{read.tensor}{place} lies outside of its shape {tensor.shape}", code="outside")
     return _Value(np.asarray(tensor[tuple(slots)]).reshape(shape), axes)
-
-
-def check_padding(read: Read, shape: tuple[int, ...]) -> None:
-    """`ShapeError` if values outside a tensor are to be copies of those inside, and there are none inside."""
-    if isinstance(read.pad, str) and 0 in shape:
-        raise ShapeError(
-            f"{read.tensor} has shape {shape}: pad={read.pad} has no value to repeat",
-            code="empty-padding",
-            help="pad with a number",
-        )
 
 
 def _map(function: str, args: list[_Value], dtype: DType, scope: _Scope) -> _Value:

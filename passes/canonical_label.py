@@ -98,40 +98,12 @@ class _Search:
         nodes = tuple(self.base[u] for u in order)
         return tuple(self.names), tuple(self.labels), nodes, tuple(edges)
 
-    def refine(self, colour: list[int], cells: Cells, dirty: set[int]) -> None:
-        """Split cells until all members of one see the same colours; only neighbours of `dirty` nodes can change."""
-        near, beside, scale = self.near, self.beside, self.scale
-        while dirty:
-            asked = {colour[w] for u in dirty for w in beside[u]}
-            splits = []
-            for c in sorted(asked):
-                members = cells[c]
-                if len(members) == 1:
-                    continue
-                groups: dict[tuple[int, ...], list[int]] = {}
-                for u in members:
-                    sign = tuple(sorted([colour[w] * scale + k for w, k in near[u]]))
-                    groups.setdefault(sign, []).append(u)
-                if len(groups) > 1:
-                    splits.append((c, groups))
-            dirty = set()
-            for c, groups in splits:
-                start = c
-                for sign in sorted(groups):
-                    part = groups[sign]
-                    cells[start] = part
-                    if start != c:
-                        for u in part:
-                            colour[u] = start
-                        dirty.update(part)
-                    start += len(part)
-
     def canonical(self, nodes: list[int], colour: list[int], cells: Cells) -> tuple[Certificate, list[int]]:
         """The certificate of the subgraph of some nodes and their order; all other nodes are told by colour."""
         open_nodes = [u for u in nodes if len(cells[colour[u]]) > 1]
         if not open_nodes:
             order = sorted(nodes, key=colour.__getitem__)
-            return self.leaf(order, colour), order
+            return (0, self.leaf(order, colour)), order
         parts = self.parts(open_nodes)
         if len(parts) == 1 and len(parts[0]) == len(open_nodes):
             return self.individualised(nodes, open_nodes, colour, cells)
@@ -145,13 +117,13 @@ class _Search:
         found.sort(key=lambda f: f[0])
         settled = sorted((u for u in nodes if len(cells[colour[u]]) == 1), key=colour.__getitem__)
         order = settled + [u for f in found for u in f[1]]
-        return (self.leaf(settled, colour), *(f[0] for f in found)), order
+        return (1, self.leaf(settled, colour), *(f[0] for f in found)), order
 
     def canonical_part(self, part: list[int], colour: list[int], own: Cells) -> tuple[Certificate, list[int]]:
         """The same for a part by itself, whose cells are smaller than the whole's."""
         if all(len(m) == 1 for m in own.values()):
             order = sorted(part, key=colour.__getitem__)
-            return self.leaf(order, colour), order
+            return (0, self.leaf(order, colour)), order
         if any(len(m) == 1 for m in own.values()):
             return self.canonical(part, colour, own)
         return self.individualised(part, part, colour, own)
@@ -199,11 +171,14 @@ class _Search:
         split[c], split[c + 1] = [u], rest
         for w in rest:
             fixed[w] = c + 1
-        self.refine_part(fixed, split, {u, *rest})
+        self.refine(fixed, split, {u})
         return fixed, split
 
-    def refine_part(self, colour: list[int], cells: Cells, dirty: set[int]) -> None:
-        """`refine` where the cells may hold a part of the graph only: colours outside of it are final."""
+    def refine(self, colour: list[int], cells: Cells, dirty: set[int]) -> None:
+        """Split cells until all members of one see the same colours; only neighbours of `dirty` nodes can change.
+
+        The cells may hold a part of the graph: colours outside of it are final.
+        """
         inside = {u for m in cells.values() for u in m}
         near, beside, scale = self.near, self.beside, self.scale
         while dirty:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
+from ...ir.bind import check_padding
 from ...ir.expr import Read
-from ...ir.interpret import check_padding
 from ...ir.loops import Axis
 from .native_record import Layout
 

@@ -1,0 +1,377 @@
+"""N2 to N4 and N7: the canonical form of a network, and labels that equal networks share.
+
+`views` turns the terms of a network into `View`s: deltas carried out, composite slots split into digits (one digit
+system for all terms of a sum), unit extents gone, the argument read at bare digits, and neighbouring digits that
+behave alike merged. Two labels stand on this form: `canonical_label` is equal for programs that differ in names,
+in the order of factors and terms, in the storage order of operands and in nesting (a cache key, once types and layout
+are added); `pinned_label` in addition keeps operands under their names (equal values, symmetry).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+from ..ir.expr import Program
+from ..ir.structures.operator import Term
+from ..ir.structures.slot import Slot, slot, var
+from ..ir.structures.view import DELTA, STEP, Factor, Port, View
+from .canonical_label import Certificate, Graph, certificate, digest
+from .network import Network, networks
+
+
+class NotLinear(Exception):
+    """The value is no linear function of the argument; the text says why."""
+
+
+def views(network: Network, argument: str | None, merge: bool = True) -> tuple[View, ...]:
+    """N2 to N4: a view for each term that has the argument, with one system of digits for all.
+
+    Terms without it are an offset, no part of the operator. Without an argument every term is taken, and all operands
+    are atoms. Raises `NotLinear` where a term has the argument twice or inside of a function.
+    """
+    found = []
+    for slots, term in network.terms:
+        names = [n for n, _ in term.atoms]
+        hidden = [n for n in names if n in network.opaques and argument in network.opaques[n].operands]
+        if hidden:
+            raise NotLinear(f"{argument} stands inside of a function")
+        if argument is not None and argument not in names:
+            continue
+        if argument is not None and names.count(argument) > 1:
+            raise NotLinear(f"{argument} occurs {names.count(argument)} times in one term")
+        found.append(_Solver(network, term, slots, argument).view())
+    if merge and found:
+        found = _merged(_refined(found))
+    return tuple(found)
+
+
+class _Solver:
+    """N2 and N3 on one term."""
+
+    def __init__(self, network: Network, term: Term, slots: Sequence[Slot], argument: str | None) -> None:
+        self.network, self.term, self.argument = network, term, argument
+        self.ext: dict[str, int] = {i: network.extents[i] for i in term.indices.union(*(s.indices for s in slots))}
+        self.shapes = network.shapes
+        self.out: list[str] = []
+        self.x: list[str] = []
+        self.count = 0
+        for s in slots:
+            digits = s.digits(self.ext, prod(self.ext[i] for i in s.indices)) if s.indices else []
+            if digits is None or any(i in self.out for i, _ in digits):
+                raise NotLinear("the result is written at positions that meet or leave gaps")
+            self.out += [i for i, _ in digits]
+
+    def fresh(self, base: str, extent: int) -> str:
+        """A new index; names from different terms need not differ."""
+        self.count += 1
+        name = f"{base.split('~')[0]}~{base.split('~')[-1]}.{self.count}"
+        self.ext[name] = extent
+        return name
+
+    def put(self, index: str, value: Slot) -> None:
+        self.term = self.term.put(index, value)
+
+    def drop_delta(self, delta: tuple[Slot, Slot], guards: Iterable[Slot] = ()) -> None:
+        rest = list(self.term.deltas)
+        rest.remove(delta)
+        self.term = self.term._replace(deltas=tuple(rest), guards=(*self.term.guards, *guards))
+
+    def split(self, index: str, low: int) -> None:
+        """index -> high*low + low everywhere, also in the result."""
+        a, b = self.fresh(index, self.ext[index] // low), self.fresh(index, low)
+        self.put(index, slot([(a, low), (b, 1)]))
+        self.out = [q for o in self.out for q in ((a, b) if o == index else (o,))]
+
+    def view(self) -> View:
+        stuck: set[tuple[Slot, Slot]] = set()
+        while True:
+            todo = next((d for d in self.term.deltas if d not in stuck), None)
+            if todo is None:
+                break
+            if todo[0] == todo[1]:
+                self.drop_delta(todo)
+            elif not self.eliminated(todo) and not self.digitwise(todo):
+                stuck.add(todo)
+        self.drop_units()
+        if self.argument is not None:
+            self.read_argument()
+        self.look_behind()
+        return self.finished()
+
+    def drop_units(self) -> None:
+        for i in [i for i in self.term.indices.union(self.out) if self.ext[i] == 1]:
+            self.put(i, Slot())
+            self.out = [o for o in self.out if o != i]
+        kept = tuple(d for d in self.term.deltas if d[0] != d[1])
+        self.term = self.term._replace(deltas=kept)
+
+    def eliminated(self, delta: tuple[Slot, Slot]) -> bool:
+        """N3: a delta that fixes an index removes it."""
+        for f, e in (delta, delta[::-1]):
+            i = f.bare
+            if i is None or i in e.indices or e.modulus:
+                continue
+            low, high = e.bounds(self.ext)
+            if i not in self.out:
+                inside = low >= 0 and high < self.ext[i]
+                self.drop_delta(delta, () if inside else (e, slot((), self.ext[i] - 1).plus(e, -1)))
+                self.put(i, e)
+                return True
+            j, digits = e.bare, e.digits(self.ext, self.ext[i])
+            if j is not None and self.ext[j] == self.ext[i] and j not in self.out:
+                self.drop_delta(delta)
+                self.out = [j if o == i else o for o in self.out]
+                self.put(i, e)
+                return True
+            if digits and len(digits) > 1 and not any(k in self.out for k, _ in digits):
+                self.drop_delta(delta)
+                self.out = [q for o in self.out for q in ([k for k, _ in digits] if o == i else [o])]
+                self.put(i, e)
+                return True
+        return False
+
+    def digitwise(self, delta: tuple[Slot, Slot]) -> bool:
+        """N2: two mixed-radix numbers are equal digit by digit, in the coarsest common system where the cuts nest."""
+        a, b = delta
+        size = a.bounds(self.ext)[1] + 1
+        da, db = a.digits(self.ext, size), b.digits(self.ext, size)
+        if not da or not db:
+            return False
+        cuts = sorted({w for _, w in da} | {w for _, w in db})
+        if all(v % u == 0 for u, v in itertools.pairwise(cuts)) and len(cuts) > min(len(da), len(db)):
+            for i, w in da + db:
+                for c in sorted(cuts, reverse=True):
+                    if w < c < w * self.ext[i] and (c // w) * (self.ext[i] * w // c) == self.ext[i]:
+                        self.split(i, c // w)
+                        return True
+        if [w for _, w in da] == [w for _, w in db] and len(da) > 0 and (len(da) > 1 or da != db):
+            pairs = tuple((var(i), var(j)) for (i, _), (j, _) in zip(da, db, strict=True))
+            if pairs == (delta,):
+                return False
+            rest = list(self.term.deltas)
+            rest.remove(delta)
+            self.term = self.term._replace(deltas=(*rest, *pairs))
+            return True
+        return False
+
+    def read_argument(self) -> None:
+        """N5: the argument is read at bare digits; what cannot be solved for stays a delta."""
+        name = self.argument
+        for k, extent in enumerate(self.shapes[name or ""]):
+            read = next(slots for n, slots in self.term.atoms if n == name)[k]
+            if extent == 1 and not read.terms:
+                continue
+            digits = read.digits(self.ext, extent)
+            if digits and not any(i in self.x for i, _ in digits):
+                self.x += [i for i, _ in digits]
+                continue
+            if read.bare is not None and self.ext[read.bare] == extent:
+                self.x.append(read.bare)
+                continue
+            self.x.append(self.solved(read, extent))
+
+    def solved(self, read: Slot, extent: int) -> str:
+        """A new digit for a slot: a summed index with coefficient +-1 is expressed by it."""
+        j = self.fresh("x~x", extent)
+        pivot = next(
+            (i for i, c in read.terms if abs(c) == 1 and not read.modulus and i not in (*self.out, *self.x)), None
+        )
+        if pivot is None:
+            self.term = self.term._replace(deltas=(*self.term.deltas, (var(j), read)))
+            return j
+        c = read.coefficient(pivot)
+        value = slot([(i, -c * q) for i, q in read.terms if i != pivot] + [(j, c)], -c * read.offset)
+        whole = any(
+            s == var(pivot) and self.shapes[n][q] == self.ext[pivot]
+            for n, slots in self.term.atoms
+            if n != self.argument
+            for q, s in enumerate(slots)
+        )
+        self.put(pivot, value)
+        low, high = value.bounds(self.ext)
+        if not whole and not (low >= 0 and high < self.ext[pivot]):
+            guards = (value, slot((), self.ext[pivot] - 1).plus(value, -1))
+            self.term = self.term._replace(guards=(*self.term.guards, *guards))
+        return j
+
+    def look_behind(self) -> None:
+        """A reshape at the edge, where one side is nothing but the result or nothing but the argument, is a view."""
+        for delta in self.term.deltas:
+            others = {i for n, slots in self.term.atoms if n != self.argument for s in slots for i in s.indices}
+            others.update(i for d in self.term.deltas if d != delta for s in d for i in s.indices)
+            others.update(i for g in self.term.guards for i in g.indices)
+            for a, b in (delta, delta[::-1]):
+                size = a.bounds(self.ext)[1] + 1
+                da, db = a.digits(self.ext, size), b.digits(self.ext, size)
+                if not da or not db or len(da) + len(db) <= 2:
+                    continue
+                mine = [i for i, _ in da]
+                for here, there in ((self.out, self.x), (self.x, self.out)):
+                    k = here.index(mine[0]) if mine[0] in here else -1
+                    if k >= 0 and here[k : k + len(mine)] == mine and not set(mine) & others.union(there):
+                        here[k : k + len(mine)] = [i for i, _ in db]
+                        self.drop_delta(delta)
+                        return self.look_behind()
+        return None
+
+    def finished(self) -> View:
+        term = self.term
+        atoms = []
+        for name, slots in term.atoms:
+            if name == self.argument:
+                continue
+            ports: list[Port] = []
+            for k, s in enumerate(slots):
+                extent = self.shapes[name][k]
+                if extent == 1 and not s.terms and not s.offset:
+                    continue
+                digits = s.digits(self.ext, extent)
+                ports += [((k, w, ""), var(i)) for i, w in digits] if digits else [((k, 0, ""), s)]
+            atoms.append(Factor(name, tuple(ports)))
+        atoms += [Factor(DELTA, (((0, 0, ""), a), ((0, 0, ""), b))) for a, b in term.deltas]
+        guards = sorted({g for g in term.guards if g.bounds(self.ext)[0] < 0})
+        atoms += [Factor(STEP, (((0, 0, ""), g),)) for g in guards]
+        return View(
+            term.coefficient,
+            tuple(self.out),
+            tuple(self.x),
+            tuple(atoms),
+            self.ext,
+            self.shapes,
+            self.network.facts,
+        )
+
+
+# --- one system of digits for all terms -------------------------------------------------------------------------------
+
+
+def _weights(view: View, side: tuple[str, ...]) -> list[int]:
+    weight, found = 1, []
+    for i in reversed(side):
+        found.append(weight)
+        weight *= view.extents[i]
+    return found
+
+
+def _refined(found: list[View]) -> list[View]:
+    """N2 over a sum: all terms get the common cuts of the result and of the argument, where these nest."""
+    for end in ("out", "x"):
+        cuts = sorted({w for v in found for w in _weights(v, getattr(v, end))})
+        if all(b % a == 0 for a, b in itertools.pairwise(cuts)):
+            found = [_cut(v, end, cuts) for v in found]
+    return found
+
+
+def _cut(view: View, end: str, cuts: list[int]) -> View:
+    for c in cuts:
+        weight = 1
+        for i in reversed(getattr(view, end)):
+            if weight < c < weight * view.extents[i]:
+                view = _split_view(view, i, c // weight)
+                break
+            weight *= view.extents[i]
+    return view
+
+
+def _split_view(view: View, index: str, low: int) -> View:
+    a, b = f"{index}h{low}", f"{index}l{low}"
+    extents = {**view.extents, a: view.extents[index] // low, b: low}
+    value = slot([(a, low), (b, 1)])
+
+    def ports(p: Port) -> list[Port]:
+        (axis, weight, part), q = p
+        if q.bare != index:
+            return [(p[0], q.put(index, value))]
+        return [((axis, weight * low or low, part + "h"), var(a)), ((axis, weight or 1, part + "l"), var(b))]
+
+    def digits(side: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(q for i in side for q in ((a, b) if i == index else (i,)))
+
+    atoms = tuple(Factor(f.name, tuple(q for p in f.ports for q in ports(p))) for f in view.atoms)
+    return replace(view, out=digits(view.out), x=digits(view.x), atoms=atoms, extents=extents)
+
+
+def _merged(found: list[View]) -> list[View]:
+    """N4: neighbouring digits of equal signature, in one order in result and argument and in every term, become one.
+
+    The storage order inside an operand does not matter; only one that occurs twice is left alone.
+    """
+    names = [a.name for v in found for a in v.atoms]
+    twice = {n for n in names if names.count(n) > 1}
+    again = True
+    while again:
+        again = False
+        for end in ("out", "x"):
+            sides = [getattr(v, end) for v in found]
+            if len({len(s) for s in sides}) > 1:
+                continue
+            for k in range(len(sides[0]) - 1):
+                pairs = [(s[k], s[k + 1]) for s in sides]
+                if all(_alike(v, *p, twice) for v, p in zip(found, pairs, strict=True)) and _uniform(found, pairs):
+                    found = [_glue(v, *p) for v, p in zip(found, pairs, strict=True)]
+                    again = True
+                    break
+            if again:
+                break
+    out = []
+    for v in found:
+        pair = _bound_pair(v, twice)
+        while pair is not None:
+            v = _glue(v, *pair)
+            pair = _bound_pair(v, twice)
+        out.append(v)
+    return out
+
+
+def _bound_pair(v: View, twice: set[str]) -> tuple[str, str] | None:
+    if len(v.bound) < 2:
+        return None
+    return next((p for p in itertools.combinations(v.bound, 2) if _alike(v, *p, twice)), None)
+
+
+def _uniform(found: list[View], pairs: list[tuple[str, str]]) -> bool:
+    def place(v: View, a: str) -> int:
+        return v.x.index(a) if a in v.x and a in v.out else -1
+
+    return len({(v.extents[a], v.extents[b], place(v, a)) for v, (a, b) in zip(found, pairs, strict=True)}) == 1
+
+
+def _alike(v: View, i: str, j: str, twice: set[str]) -> bool:
+    if i == j or v.signature(i) != v.signature(j):
+        return False
+    for side in (v.out, v.x):
+        if i in side and (side.count(i) > 1 or side.count(j) > 1 or side.index(j) != side.index(i) + 1):
+            return False
+    return _free(v, i, twice) and _free(v, j, twice)
+
+
+def _free(v: View, i: str, twice: set[str]) -> bool:
+    """Whether an index stands alone wherever it stands, once in each atom, in operands that occur once."""
+    for k in v.at(i):
+        atom = v.atoms[k]
+        places = [q for _, q in atom.ports if i in q.indices]
+        if atom.name in twice or atom.name in (DELTA, STEP) or len(places) > 1 or places[0].bare != i:
+            return False
+    return True
+
+
+def _glue(v: View, i: str, j: str) -> View:
+    """Digits i, j become one, called i. The ports of an operand are the same axis part, or two axes read as one."""
+    extents = {**v.extents, i: v.extents[i] * v.extents[j]}
+    atoms, shapes, lets = [], dict(v.shapes), v.lets
+    for a in v.atoms:
+        if i not in a.touch:
+            atoms.append(a)
+            continue
+        atoms.append(Factor(a.name, tuple(_joined_ports(a, i, j))))
+    out, x = (tuple(q for q in side if q != j) for side in (v.out, v.x))
+    return replace(v, out=out, x=x, atoms=tuple(atoms), extents=extents, shapes=shapes, lets=lets)
+
+
+def _joined_ports(a: Factor, i: str, j: str) -> list[Port]:
+    raise AssertionError
