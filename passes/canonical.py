@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -22,6 +22,9 @@ from ..ir.structures.slot import Slot, slot, var
 from ..ir.structures.view import DELTA, STEP, Factor, Port, View
 from .canonical_label import Certificate, Graph, certificate, digest
 from .network import Network, networks
+
+
+_ALL = ((0, 0),)  # the key of a port that holds all of its slot
 
 
 class NotLinear(Exception):
@@ -231,11 +234,14 @@ class _Solver:
                 if extent == 1 and not s.terms and not s.offset:
                     continue
                 digits = s.digits(self.ext, extent)
-                ports += [((k, w, ""), var(i)) for i, w in digits] if digits else [((k, 0, ""), s)]
+                if digits:
+                    ports += [(((k, w),), var(i)) for i, w in digits]
+                else:
+                    ports.append((((k, 0 if s.bare is None else 1),), s))
             atoms.append(Factor(name, tuple(ports)))
-        atoms += [Factor(DELTA, (((0, 0, ""), a), ((0, 0, ""), b))) for a, b in term.deltas]
+        atoms += [Factor(DELTA, ((_ALL, a), (_ALL, b))) for a, b in term.deltas]
         guards = sorted({g for g in term.guards if g.bounds(self.ext)[0] < 0})
-        atoms += [Factor(STEP, (((0, 0, ""), g),)) for g in guards]
+        atoms += [Factor(STEP, ((_ALL, g),)) for g in guards]
         return View(
             term.coefficient,
             tuple(self.out),
@@ -284,10 +290,11 @@ def _split_view(view: View, index: str, low: int) -> View:
     value = slot([(a, low), (b, 1)])
 
     def ports(p: Port) -> list[Port]:
-        (axis, weight, part), q = p
-        if q.bare != index:
-            return [(p[0], q.put(index, value))]
-        return [((axis, weight * low or low, part + "h"), var(a)), ((axis, weight or 1, part + "l"), var(b))]
+        keys, q = p
+        if q.bare != index or keys[0][1] == 0:
+            return [(keys, q.put(index, value))]
+        axis, weight = keys[0]
+        return [(((axis, weight * low),), var(a)), (((axis, weight),), var(b))]
 
     def digits(side: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(q for i in side for q in ((a, b) if i == index else (i,)))
@@ -361,17 +368,117 @@ def _free(v: View, i: str, twice: set[str]) -> bool:
 
 
 def _glue(v: View, i: str, j: str) -> View:
-    """Digits i, j become one, called i. The ports of an operand are the same axis part, or two axes read as one."""
-    extents = {**v.extents, i: v.extents[i] * v.extents[j]}
-    atoms, shapes, lets = [], dict(v.shapes), v.lets
+    """Digits i and j become one, with i major."""
+    new = f"({i}{j})"
+    atoms = []
     for a in v.atoms:
-        if i not in a.touch:
-            atoms.append(a)
-            continue
-        atoms.append(Factor(a.name, tuple(_joined_ports(a, i, j))))
-    out, x = (tuple(q for q in side if q != j) for side in (v.out, v.x))
-    return replace(v, out=out, x=x, atoms=tuple(atoms), extents=extents, shapes=shapes, lets=lets)
+        if i in a.touch:
+            minor = next(keys for keys, q in a.ports if q.bare == j)
+            kept = [(keys + minor, var(new)) if q.bare == i else (keys, q) for keys, q in a.ports if q.bare != j]
+            a = Factor(a.name, tuple(kept))
+        atoms.append(a)
+    fine = {**v.fine, new: v.digits((i, j))}
+    extents = {**v.extents, new: v.extents[i] * v.extents[j]}
+    out, x = (tuple(new if q == i else q for q in side if q != j) for side in (v.out, v.x))
+    return replace(v, out=out, x=x, atoms=tuple(atoms), extents=extents, fine=fine)
 
 
-def _joined_ports(a: Factor, i: str, j: str) -> list[Port]:
-    raise AssertionError
+# --- N7: labels -------------------------------------------------------------------------------------------------------
+
+
+def _add_view(graph: Graph, v: View, number: int, owner: int | None, pinned: bool, network: Network | None) -> int:
+    """The nodes of one term: the term, its indices, atoms, slots, and the operands and ports that terms share."""
+    top = graph.node(("t", number), ("term", v.coefficient))
+    if owner is not None:
+        graph.edge(owner, top, "term")
+
+    def index(i: str) -> int:
+        return graph.node(("i", number, i), ("index", v.extents[i]))
+
+    for k, i in enumerate(v.out):
+        graph.edge(top, index(i), ("out", k))
+    for k, i in enumerate(v.x):
+        graph.edge(top, index(i), ("x", k))
+    for i in v.bound:
+        graph.edge(top, index(i), "sum")
+    for k, atom in enumerate(v.atoms):
+        operand = _operand(graph, atom.name, v, pinned, network)
+        node = graph.node(("a", number, k), "atom")
+        graph.edge(top, node, "in")
+        graph.edge(node, operand, "is")
+        symmetric = "symmetric" in v.known(atom)
+        for p, (key, q) in enumerate(atom.ports):
+            bare = q.bare is not None
+            s = graph.node(("s", number, k, p), ("slot", 0 if bare else q.offset, q.modulus))
+            graph.edge(node, s, "has")
+            for i, c in q.terms:
+                graph.edge(s, index(i), ("times", c))
+            colour = ("port", key) if atom.name == STEP else "port"
+            name = (len(v.shapes[atom.name]) == 2 and symmetric and ("any",)) if symmetric else key
+            port = graph.node(("p", atom.name, p if atom.name == DELTA else name), colour)
+            graph.edge(port, operand, "of")
+            graph.edge(s, port, "at")
+    return top
+
+
+def _operand(graph: Graph, name: str, v: View, pinned: bool, network: Network | None) -> int:
+    opaque = network.opaques.get(name) if network is not None else None
+    if opaque is not None:
+        node = graph.node(("o", name), ("opaque", opaque.text))
+        for k, inner in enumerate(opaque.operands):
+            graph.edge(node, _operand(graph, inner, v, pinned, network), ("operand", k))
+        return node
+    if name in (DELTA, STEP):
+        return graph.node(("o", name), ("fixed", name))
+    colour: Any = ("operand", name) if pinned else ("operand", tuple(sorted(v.facts.get(name, ()))))
+    return graph.node(("o", name), colour)
+
+
+def label_of(found: Sequence[View], pinned: bool = False) -> Certificate:
+    """The label of a sum of views: equal up to index names, order, storage order and (unless pinned) operand names."""
+    graph = Graph()
+    for number, v in enumerate(found):
+        _add_view(graph, v, number, None, pinned, None)
+    return certificate(graph)
+
+
+def canonical_label(program: Program, sizes: Mapping[str, int] | None = None) -> str:
+    """A text that programs share if they are equal up to renaming, reordering, storage order of operands and nesting.
+
+    Sizes count, element types, layout and the argument's role do not: add what a cache key needs of these. What is no
+    sum of products (`relu`) is compared by its text.
+
+    >>> from ..ir.text import parse_ir
+    >>> text = "input A: f64[4, 3]\\ninput x: f64[{}]\\ny[i]: f64[4] = einsum[plustimes, f64](j; {}) over i<4, j<3\\nreturn y"
+    >>> first, second = text.format(3, "A[i, j], x[j]"), text.format(3, "x[j], A[i, j]")
+    >>> canonical_label(parse_ir(first)) == canonical_label(parse_ir(second))
+    True
+    """
+    return _label(program, tuple(sorted((sizes or {}).items())), False)
+
+
+def pinned_label(program: Program, sizes: Mapping[str, int] | None = None) -> str:
+    """The same where operands keep their names: programs that share it have equal values."""
+    return _label(program, tuple(sorted((sizes or {}).items())), True)
+
+
+@lru_cache(maxsize=256)
+def _label(program: Program, sizes: tuple[tuple[str, int], ...], pinned: bool) -> str:
+    graph = Graph()
+    number = 0
+    for place, name in enumerate(program.outputs):
+        node = graph.node(("o", name), ("operand", name if pinned else ()))
+        graph.edge(node, graph.node("outputs", "outputs"), ("output", place))
+    for network in networks(program, dict(sizes)):
+        own = graph.node(("o", network.name), ("operand", network.name if pinned else ()))
+        kind = graph.node(("kind", network.name), ("value", network.semiring))
+        graph.edge(own, kind, "is")
+        try:
+            found = views(network, None)
+        except NotLinear:
+            found = ()
+            graph.edge(own, graph.node(("n", network.name), ("text", repr(network.terms))), "is")
+        for v in found:
+            _add_view(graph, v, number, kind, pinned, network)
+            number += 1
+    return digest(certificate(graph))

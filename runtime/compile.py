@@ -8,12 +8,14 @@ from typing import Any
 
 from ..frontend import syntax
 from ..frontend.declare import Declaration
+from ..frontend.whole_names import argument_names, undeclared_whole_names
 from ..ir.errors import BackendError, DTypeError, ShapeError
 from ..ir.expr import Program
 from ..ir.semiring import PLUS_TIMES, Semiring
 from ..ir.types import F64, DType, parse_dtype
 from .compiled import Compiled, callable_class
-from .declare import check_dtype, declaration_of
+from .declare import Tensor, check_dtype, declaration_of
+from .deferred import Deferred
 from .einsum import check_options, check_semiring
 from .expression import Expression, Options
 from .fix import fix_sizes
@@ -110,6 +112,15 @@ def _compile_named(
         if array is not None:
             constants[tensor] = array
 
+    if undeclared_whole_names(tree, declarations):
+        names = tuple(n for n in argument_names(tree) if n not in constants)
+
+        def made(arrays: Mapping[str, Array]) -> Compiled:
+            full = {**{n: _keyword(a, element) for n, a in arrays.items()}, **keywords}
+            return _compile_named(text, full, element, target, options, accumulate, semirings, name, check)
+
+        return Deferred(names, target, made)
+
     def typed(types: Mapping[str, DType]) -> Program:
         given = dict(declarations)
         for tensor, dtype in types.items():
@@ -120,6 +131,11 @@ def _compile_named(
     inputs = {i.name for i in typed({}).inputs} - set(constants)
     known = _typed_in_text(tree) | {n for n, d in declarations.items() if d.dtype is not None}
     return _build(typed, target, options, constants, frozenset() if element else frozenset(inputs - known), check)
+
+
+def _keyword(array: Array, element: DType | None) -> Any:
+    """What a call's array declares: its shape, and its type where no type was given for all."""
+    return array if element is None else Tensor(array.shape, element)
 
 
 def _typed_in_text(tree: syntax.Program) -> set[str]:

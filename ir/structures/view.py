@@ -17,13 +17,14 @@ from typing import Any, NamedTuple, TypeAlias
 from ..semiring import Scalar
 from .algebra import Leaf, Structure
 from .operator import Atom, Let, Operand, Operator, Term
-from .slot import Slot, slot, var
+from .slot import Slot, var
 
 DELTA, STEP = "delta", "step"
 SELECTIONS = frozenset({"permutation", "selection"})  # 0/1 matrices that rules for dense operands leave alone
 
-Port: TypeAlias = "tuple[tuple[int, int, str], Slot]"
-"""((axis, weight, part), slot): weight times the slot is a part of what the axis is read at (weight 0: all of it)."""
+Port: TypeAlias = "tuple[tuple[tuple[int, int], ...], Slot]"
+"""(((axis, weight), ...), slot): where a slot goes in its operand. A digit adds weight x digit to the axis, one pair for
+each of the fine digits that it was merged from; weight 0 means that the slot is all that the axis is read at."""
 
 
 class Factor(NamedTuple):
@@ -47,7 +48,7 @@ class Factor(NamedTuple):
 class View:
     """One term: coefficient x atoms, from the digits `x` of the argument to the digits `out` of the result.
 
-    `shapes` and `facts` speak of operands; `lets` define operands that simplification made (a product of two vectors);
+    `fine` tells the digits that a digit was merged from. `shapes` and `facts` speak of operands; `lets` define operands that simplification made (a product of two vectors);
     `notes` are facts found on the way: ("reduce the argument first", index), ("identity on", digits), ...
     """
 
@@ -58,6 +59,7 @@ class View:
     extents: Mapping[str, int]
     shapes: Mapping[str, tuple[int, ...]]
     facts: Mapping[str, frozenset[str]]
+    fine: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     lets: tuple[Let, ...] = ()
     notes: tuple[tuple[Any, ...], ...] = field(default=(), compare=False)
 
@@ -90,6 +92,10 @@ class View:
     def bound(self) -> tuple[str, ...]:
         """Indices of atoms only."""
         return tuple(sorted(self.indices.difference(self.x, self.out)))
+
+    def digits(self, indices: Iterable[str]) -> tuple[str, ...]:
+        """The fine digits of some digits, in order."""
+        return tuple([d for i in indices for d in self.fine.get(i, (i,))])
 
     def at(self, index: str) -> tuple[int, ...]:
         """The atoms that have an index."""
@@ -200,9 +206,9 @@ Rule: TypeAlias = "Callable[[View, Again], Match | None]"
 def operator_of(view: View) -> Operator:
     """The view as an operator: rows `out`, columns `x`; a digit that both have is on either side, tied by a delta."""
     extents = dict(view.extents)
-    cols, deltas = [], []
-    for i in view.x:
-        if i in view.out or i in cols:
+    rows, cols, deltas = list(view.digits(view.out)), [], []
+    for i in view.digits(view.x):
+        if i in rows or i in cols:
             twin = f"{i}'{len(cols)}"
             extents[twin] = extents[i]
             deltas.append((var(i), var(twin)))
@@ -216,18 +222,24 @@ def operator_of(view: View) -> Operator:
         elif a.name == STEP:
             guards.append(a.ports[0][1])
         else:
-            atoms.append(Atom(a.name, axes_of(a, len(view.shapes[a.name]))))
+            atoms.append(Atom(a.name, axes_of(view, a)))
     term = Term(view.coefficient, tuple(atoms), tuple(deltas), tuple(guards))
-    used = term.indices.union(view.out, cols)
-    operands = operands_of(view)
-    return Operator(view.out, tuple(cols), (term,), {i: extents[i] for i in used}, operands, needed_lets(view))
+    used = term.indices.union(rows, cols)
+    used_extents = {i: extents[i] for i in used}
+    return Operator(tuple(rows), tuple(cols), (term,), used_extents, operands_of(view), needed_lets(view))
 
 
-def axes_of(atom: Factor, rank: int) -> tuple[Slot, ...]:
-    """What each axis of an operand is read at."""
-    slots = [Slot()] * rank
-    for (axis, weight, _), q in atom.ports:
-        slots[axis] = slots[axis].plus(q, weight) if weight else q
+def axes_of(view: View, atom: Factor) -> tuple[Slot, ...]:
+    """What each axis of an operand is read at, in fine digits."""
+    slots = [Slot()] * len(view.shapes[atom.name])
+    for keys, q in atom.ports:
+        if keys[0][1] == 0:
+            slots[keys[0][0]] = q
+            continue
+        bare = q.bare
+        assert bare is not None, "a port with a weight holds one digit"
+        for (axis, weight), digit in zip(keys, view.fine.get(bare, (bare,)), strict=True):
+            slots[axis] = slots[axis].plus(var(digit), weight)
     return tuple(slots)
 
 
@@ -261,8 +273,3 @@ def in_order(side: Sequence[str], groups: Sequence[Sequence[str]]) -> bool:
     """Whether the groups of digits stand one after the other."""
     places = [[side.index(i) for i in g] for g in groups if g]
     return all(max(a) < min(b) for a, b in zip(places, places[1:], strict=False))
-
-
-def scaled(q: Slot, k: int) -> Slot:
-    """k times a slot, whose modulus stays."""
-    return slot([(i, c * k) for i, c in q.terms], q.offset * k, q.modulus)

@@ -113,3 +113,21 @@ def test_a_returned_argument_is_a_copy() -> None:
     first = next(iter(found.values()))
     np.testing.assert_array_equal(first, x)
     assert not np.shares_memory(first, x)
+
+
+def test_whole_tensors_of_unknown_rank_are_compiled_when_called() -> None:
+    f = stein.compile("y = kron(h, h, h) @ x")
+    h, x = np.array([[1.0, 1], [1, -1]]), RNG.random(8)
+    with pytest.raises(stein.BackendError, match="only when the program is called"):
+        f.ir()
+    want = np.kron(np.kron(h, h), h)
+    for _ in range(2):
+        np.testing.assert_allclose(f(h=h, x=x), want @ x)
+    np.testing.assert_allclose(f(h, np.stack([x, x], axis=1)), want @ np.stack([x, x], axis=1))
+    assert str(f.signature) == "(h, x)"
+    assert "kron" in str(f.explain())
+    with pytest.raises(stein.DTypeError, match="the arguments are"):
+        f(h, z=x)
+    with pytest.raises(stein.ShapeError):
+        f(h, np.ones(7))
+    assert stein.compile("y = A' @ x", dtype="f32")(A=np.eye(2, dtype="f4"), x=[1, 2]).dtype == np.float32
