@@ -144,6 +144,7 @@ ROWS: tuple[Row, ...] = (
     Row("network", "bilinear", "bi,oij,bj->bo", _sized(b=128, o=32, i=64, j=64)),
     Row("network", "b-form bi,bj,bij->b", "bi,bj,bij->b", _sized(b=256, i=64, j=64)),
     Row("network", "Kronecker 32x32 m1024", "ik,jl,bkl->bij", _sized(i=32, j=32, k=32, l=32, b=1024)),
+    Row("network", "picture filter 600x512x3", "ik,jl,klc->ijc", _sized(i=600, j=512, k=600, l=512, c=3)),
     Row("network", "Monarch 1024 m64", "kij,jkm,bjm->bik", _sized(i=32, j=32, k=32, m=32, b=64)),
 )  # fmt: skip
 

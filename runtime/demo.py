@@ -33,6 +33,7 @@ def gaussian(n: int, radius: float) -> Array:
     """
     place = np.arange(n)
     weights = np.exp(-((place[:, None] - place) ** 2) / (2 * radius**2))
+    weights[weights < 1e-20] = 0  # in single precision these would be subnormal numbers, which are slow everywhere
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
