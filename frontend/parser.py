@@ -194,6 +194,15 @@ def _explain(source: Source, error: UnexpectedInput) -> NoReturn:
                 spans=(found, Span(opened, opened + 1)),
                 help=_bracket_help(text, opened, found),
             )
+    glued = re.compile(r"[\d.]*\d\w+").match(text, at)
+    if glued and expected & {"NUMBER"}:
+        raise EinsumSyntaxError(
+            f"{glued[0]!r} is no number",
+            code="number",
+            source=source,
+            spans=(Span(at, glued.end()),),
+            help="numbers are decimal (16, 0.5, 1e-3, 2j); a product needs its sign: 2*x",
+        )
     words = sorted({_SHOWN.get(e, "") for e in expected} - {""})
     raise EinsumSyntaxError(
         f"{shown} cannot stand here",

@@ -84,7 +84,7 @@ class Frame:
                     "axis-count",
                     slots[min(rank, len(slots) - 1)].span if slots else access.span,
                     tensor.place,
-                    help=f"{tensor.name}[{', '.join('ijklmnpq'[:rank])}]" if rank <= 8 else "",
+                    help=spelled(tensor.name, rank),
                 )
             self.accesses.append(Access(tensor, slots, access.span))
         target = self.scope.tensors.get(self.assign.target.text)
@@ -441,6 +441,11 @@ class Frame:
                     f'or {name}: {dtype}[{size}] pad=0 and "for {unknown} in 0..{size}" (lower triangular)'
                 )
         return f"shift the index, give the axis an origin ({name}: {dtype}[lo..hi]), or a padding (pad=0) and a range"
+
+
+def spelled(name: str, rank: int) -> str:
+    """How a tensor of `rank` axes is written: "A[i, j]", a scalar without brackets; nothing for many axes."""
+    return (f"{name}[{', '.join('ijklmnpq'[:rank])}]" if rank else name) if rank <= 8 else ""
 
 
 def _is_number(text: str) -> bool:

@@ -267,6 +267,8 @@ class _Checker:
             )
             if special and node is not expr:
                 self.fail("copies", "a read with a pad or a modulus stands in a larger expression", node)
+            if special and (self.equation.update is not None or any(s.bare is None for s in self.equation.slots)):
+                self.fail("copies", "a copy writes one index an axis, and adds to nothing", node)
         if any(s.modulus is not None for s in self.equation.slots):
             self.fail("affine-output", "an output slot has a modulus")
 

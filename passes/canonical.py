@@ -386,8 +386,12 @@ def _glue(v: View, i: str, j: str) -> View:
 # --- N7: labels -------------------------------------------------------------------------------------------------------
 
 
-def _add_view(graph: Graph, v: View, number: int, owner: int | None, pinned: bool, network: Network | None) -> int:
-    """The nodes of one term: the term, its indices, atoms, slots, and the operands and ports that terms share."""
+def _add_view(graph: Graph, v: View, number: int, owner: int | None, pinned: bool, network: Network | None,
+              once: frozenset[str]) -> None:
+    """The nodes of one term: the term, its indices, atoms, slots, and the operands and ports that terms share.
+
+    An operand of `once`, which stands nowhere else, needs no nodes for itself, its ports and its bare slots.
+    """
     top = graph.node(("t", number), ("term", v.coefficient))
     if owner is not None:
         graph.edge(owner, top, "term")
@@ -402,23 +406,32 @@ def _add_view(graph: Graph, v: View, number: int, owner: int | None, pinned: boo
     for i in v.bound:
         graph.edge(top, index(i), "sum")
     for k, atom in enumerate(v.atoms):
+        symmetric = "symmetric" in v.known(atom) and len(v.shapes.get(atom.name, ())) == 2
+        bare = [q.bare for _, q in atom.ports]
+        if atom.name in once and None not in bare and len(set(bare)) == len(bare):
+            node = graph.node(("a", number, k), ("once", _colour(atom.name, v, pinned)))
+            graph.edge(top, node, "in")
+            for key, q in atom.ports:
+                graph.edge(node, index(q.terms[0][0]), ("reads", key if pinned and not symmetric else ()))
+            continue
         operand = _operand(graph, atom.name, v, pinned, network)
         node = graph.node(("a", number, k), "atom")
         graph.edge(top, node, "in")
         graph.edge(node, operand, "is")
-        symmetric = "symmetric" in v.known(atom)
         for p, (key, q) in enumerate(atom.ports):
-            bare = q.bare is not None
-            s = graph.node(("s", number, k, p), ("slot", 0 if bare else q.offset, q.modulus))
+            s = graph.node(("s", number, k, p), ("slot", q.offset, q.modulus))
             graph.edge(node, s, "has")
             for i, c in q.terms:
                 graph.edge(s, index(i), ("times", c))
-            colour = ("port", key) if atom.name == STEP else "port"
-            name = (len(v.shapes[atom.name]) == 2 and symmetric and ("any",)) if symmetric else key
-            port = graph.node(("p", atom.name, p if atom.name == DELTA else name), colour)
+            fixed = pinned and not symmetric and atom.name not in (DELTA, STEP)
+            name = "any" if symmetric else (p if atom.name == DELTA else key)
+            port = graph.node(("p", atom.name, name), ("port", key if fixed else ()))
             graph.edge(port, operand, "of")
             graph.edge(s, port, "at")
-    return top
+
+
+def _colour(name: str, v: View, pinned: bool) -> Any:
+    return ("operand", name) if pinned else ("operand", tuple(sorted(v.facts.get(name, ()))))
 
 
 def _operand(graph: Graph, name: str, v: View, pinned: bool, network: Network | None) -> int:
@@ -430,16 +443,27 @@ def _operand(graph: Graph, name: str, v: View, pinned: bool, network: Network | 
         return node
     if name in (DELTA, STEP):
         return graph.node(("o", name), ("fixed", name))
-    colour: Any = ("operand", name) if pinned else ("operand", tuple(sorted(v.facts.get(name, ()))))
-    return graph.node(("o", name), colour)
+    return graph.node(("o", name), _colour(name, v, pinned))
+
+
+def _once(found: Iterable[View]) -> frozenset[str]:
+    """Operands that stand in one atom only."""
+    names = [a.name for v in found for a in v.atoms]
+    return frozenset(n for n in names if names.count(n) == 1 and n not in (DELTA, STEP) and n[0] != "?")
 
 
 def label_of(found: Sequence[View], pinned: bool = False) -> Certificate:
     """The label of a sum of views: equal up to index names, order, storage order and (unless pinned) operand names."""
+    return certificate(graph_of(found, pinned))
+
+
+def graph_of(found: Sequence[View], pinned: bool = False) -> Graph:
+    """The coloured graph of a sum of views; index i of term k is the node ("i", k, i)."""
     graph = Graph()
+    once = _once(found)
     for number, v in enumerate(found):
-        _add_view(graph, v, number, None, pinned, None)
-    return certificate(graph)
+        _add_view(graph, v, number, None, pinned, None, once)
+    return graph
 
 
 def canonical_label(program: Program, sizes: Mapping[str, int] | None = None) -> str:
@@ -466,19 +490,26 @@ def pinned_label(program: Program, sizes: Mapping[str, int] | None = None) -> st
 def _label(program: Program, sizes: tuple[tuple[str, int], ...], pinned: bool) -> str:
     graph = Graph()
     number = 0
+    parts = [(n, *_value_views(n)) for n in networks(program, dict(sizes))]
+    shared = {n for network, _, _ in parts for o in network.opaques.values() for n in o.operands}
+    inputs = {i.name for i in program.inputs} - shared - set(program.outputs)
+    once = _once(v for _, found, _ in parts for v in found) & inputs
     for place, name in enumerate(program.outputs):
         node = graph.node(("o", name), ("operand", name if pinned else ()))
         graph.edge(node, graph.node("outputs", "outputs"), ("output", place))
-    for network in networks(program, dict(sizes)):
+    for network, found, text in parts:
         own = graph.node(("o", network.name), ("operand", network.name if pinned else ()))
-        kind = graph.node(("kind", network.name), ("value", network.semiring))
+        kind = graph.node(("kind", network.name), ("value", network.semiring, text))
         graph.edge(own, kind, "is")
-        try:
-            found = views(network, None)
-        except NotLinear:
-            found = ()
-            graph.edge(own, graph.node(("n", network.name), ("text", repr(network.terms))), "is")
         for v in found:
-            _add_view(graph, v, number, kind, pinned, network)
+            _add_view(graph, v, number, kind, pinned, network, once)
             number += 1
     return digest(certificate(graph))
+
+
+def _value_views(network: Network) -> tuple[tuple[View, ...], str]:
+    """The views of a whole value, or its text where it is written at positions that meet."""
+    try:
+        return views(network, None), ""
+    except NotLinear:
+        return (), repr(network.terms)

@@ -43,6 +43,15 @@ def certificate(graph: Graph) -> Certificate:
     return _Search(graph).run()
 
 
+def isomorphism(first: Graph, second: Graph) -> dict[Hashable, Hashable] | None:
+    """The keys of the second graph for those of the first, if one is the other renamed; else None."""
+    one, two = _Search(first), _Search(second)
+    if one.run() != two.run():
+        return None
+    keys = [{n: key for key, n in g.numbers.items()} for g in (first, second)]
+    return {keys[0][a]: keys[1][b] for a, b in zip(one.order, two.order, strict=True)}
+
+
 def digest(value: Certificate) -> str:
     """A short text of a certificate."""
     return blake2b(repr(value).encode(), digest_size=16).hexdigest()
@@ -60,6 +69,7 @@ class _Search:
 
     def __init__(self, graph: Graph) -> None:
         self.count = len(graph.colours)
+        self.order: list[int] = []
         self.names = _ranked(graph.colours)
         self.base = [self.names[c] for c in graph.colours]
         self.labels = _ranked(e[2] for e in graph.edges)
@@ -85,9 +95,9 @@ class _Search:
             for u in members:
                 colour[u] = c
         self.refine(colour, first, set(range(self.count)))
-        _, order = self.canonical(list(range(self.count)), colour, first)
+        _, self.order = self.canonical(list(range(self.count)), colour, first)
         place = [0] * self.count
-        for k, u in enumerate(order):
+        for k, u in enumerate(self.order):
             place[u] = k
         edges = sorted(
             (place[u] * self.count + place[w]) * self.scale + k
@@ -95,7 +105,7 @@ class _Search:
             for w, k in self.near[u]
             if k < len(self.labels)
         )
-        nodes = tuple(self.base[u] for u in order)
+        nodes = tuple(self.base[u] for u in self.order)
         return tuple(self.names), tuple(self.labels), nodes, tuple(edges)
 
     def canonical(self, nodes: list[int], colour: list[int], cells: Cells) -> tuple[Certificate, list[int]]:

@@ -61,7 +61,8 @@ def _special(equation: Equation) -> bool:
 
 def _without_special_reads(equation: Equation, names: Names, hints: Hints) -> list[Equation]:
     """The copies that an equation needs, and the equation itself, reading from them."""
-    if isinstance(equation.expr, Read) and is_plain(equation) and equation.expr.dtype == equation.dtype:
+    bare = is_plain(equation) and all(s.bare is not None for s in equation.slots)
+    if isinstance(equation.expr, Read) and bare and equation.expr.dtype == equation.dtype:
         return [equation]
     copies: dict[Read, tuple[Equation, Read]] = {}
 

@@ -169,7 +169,10 @@ def _read_program(program: str) -> str:
     if program == "-":
         return sys.stdin.read()
     if program.endswith(".ein"):
-        return Path(program).read_text(encoding="utf-8")
+        try:
+            return Path(program).read_text(encoding="utf-8-sig")  # an editor may have put a byte order mark in front
+        except UnicodeDecodeError as error:
+            raise EinsumSyntaxError(f"{program} is not UTF-8: {error}", code="encoding") from error
     return program
 
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
+
+import numpy as np
 
 from ..frontend import syntax
 from ..frontend.declare import Declaration
 from ..frontend.whole_names import argument_names, undeclared_whole_names
-from ..ir.errors import BackendError, DTypeError, ShapeError
-from ..ir.expr import Program
+from ..ir.errors import BackendError, DTypeError, EinsumSyntaxError, ShapeError
+from ..ir.expr import Constraint, Program
 from ..ir.semiring import PLUS_TIMES, Semiring
+from ..ir.size import Size
 from ..ir.types import F64, DType, parse_dtype
 from .compiled import Compiled, callable_class
 from .declare import Tensor, check_dtype, declaration_of
 from .deferred import Deferred
-from .einsum import check_options, check_semiring
 from .expression import Expression, Options
 from .fix import fix_sizes
 from .operands import Array
+from .settings import check_options, check_semiring
 
 TARGETS = ("cpu", "reference")
 LATER_TARGETS = {"cuda": "the Triton backend (stein[gpu])", "ckks": "the CKKS backend (stein[ckks])"}
@@ -27,6 +33,7 @@ LATER_TARGETS = {"cuda": "the Triton backend (stein[gpu])", "ckks": "the CKKS ba
 
 def compile(
     program: str,
+    /,
     *shapes: Any,
     dtype: Any = None,
     target: str = "cpu",
@@ -49,7 +56,8 @@ def compile(
     einsum string the shapes of the operands follow the string. `dtype` is the type of tensors that are given none;
     without it each call's arguments decide. `semirings` maps names that `over` may use to `Semiring` values,
     `accumulate` is the type that sums are kept in, `check=True` verifies declared structure on each call, `name`
-    stands in messages as the file name.
+    stands in messages as the file name. A tensor that bears the name of one of these options is declared in the text;
+    `out` is the keyword of every call, so no argument may be called that.
 
     Raises `EinsumSyntaxError`, `ShapeError`, `DTypeError`, `StructureError`, `EncryptionError` or `BackendError`.
 
@@ -63,11 +71,10 @@ def compile(
     _check_target(target)
     options = check_options(optimize, memory_limit, strict)
     element = check_dtype(dtype)
+    flags = {"strict": strict, "names": names, "diagonal_output": diagonal_output, "check": check}
+    _check_words(flags, name, semirings)
     if "=" in program or ":" in program:
-        if shapes:
-            raise DTypeError(
-                "shapes of a named program are given by keyword", code="positional-shapes", help="A=(64, 64)"
-            )
+        _check_named(shapes, semiring, names, diagonal_output)
         return _compile_named(
             program, declarations, element, target, options, check_dtype(accumulate), semirings or {}, name, check
         )
@@ -90,6 +97,40 @@ def compile(
     )
 
 
+def _check_words(flags: Mapping[str, Any], name: Any, semirings: Any) -> None:
+    """`DTypeError` for options of another type, most often shapes of a tensor that is called as an option is."""
+    for option, value in flags.items():
+        if not isinstance(value, (bool, np.bool_)):
+            _refuse(option, value, "True or False")
+    if not isinstance(name, str):
+        _refuse("name", name, "a text")
+    if semirings is not None and not (
+        isinstance(semirings, Mapping) and all(isinstance(s, Semiring) for s in semirings.values())
+    ):
+        _refuse("semirings", semirings, "a dict of stein.Semiring by name")
+
+
+def _refuse(option: str, value: Any, wanted: str) -> NoReturn:
+    raise DTypeError(
+        f"the option {option} is {value!r}; it is {wanted}",
+        code="bad-option",
+        help=f"a tensor of that name is declared in the text: {option}: f64[n]",
+    )
+
+
+def _check_named(shapes: tuple[Any, ...], semiring: Any, names: bool, diagonal_output: bool) -> None:
+    """`DTypeError` for options of einsum strings, which a named program says in its text."""
+    if shapes:
+        raise DTypeError("shapes of a named program are given by keyword", code="positional-shapes", help="A=(64, 64)")
+    for option, given, hint in (
+        ("semiring", semiring not in (PLUS_TIMES, PLUS_TIMES.name), "end the statement with `over maxplus`"),
+        ("names", names, "leave it out: the names of a program are words"),
+        ("diagonal_output", diagonal_output, "leave it out: D[i,i] = x[i] writes a diagonal"),
+    ):
+        if given:
+            raise DTypeError(f"the option {option} is for einsum strings", code="classic-option", help=hint)
+
+
 def _compile_named(
     text: str,
     keywords: Mapping[str, Any],
@@ -105,6 +146,7 @@ def _compile_named(
     from ..frontend.parser import parse_program
 
     tree = parse_program(text, name)
+    _check_declared(text, keywords)
     declarations = {}
     constants: dict[str, Array] = {}
     for tensor, value in keywords.items():
@@ -128,7 +170,16 @@ def _compile_named(
             given[tensor] = replace(old, dtype=dtype) if old else Declaration(None, dtype, (), False, False)
         return elaborate(tree, given, default_dtype=element or F64, semirings=semirings, accumulate=accumulate)
 
-    inputs = {i.name for i in typed({}).inputs} - set(constants)
+    first = typed({})
+    if "out" in (i.name for i in first.inputs) and "out" not in constants:
+        raise EinsumSyntaxError(
+            "an argument cannot be called 'out', which is the keyword for the results of a call",
+            code="reserved-name",
+            source=tree.source,
+            spans=tuple(i.span for i in first.inputs if i.name == "out" and i.span.end),
+            help="rename it",
+        )
+    inputs = {i.name for i in first.inputs} - set(constants)
     known = _typed_in_text(tree) | {n for n, d in declarations.items() if d.dtype is not None}
     return _build(typed, target, options, constants, frozenset() if element else frozenset(inputs - known), check)
 
@@ -136,6 +187,19 @@ def _compile_named(
 def _keyword(array: Array, element: DType | None) -> Any:
     """What a call's array declares: its shape, and its type where no type was given for all."""
     return array if element is None else Tensor(array.shape, element)
+
+
+def _check_declared(text: str, keywords: Mapping[str, Any]) -> None:
+    """Every keyword names something in the text: one that does not is most often misspelt."""
+    words = set(re.findall(r"\w+", unicodedata.normalize("NFKC", text)))
+    for keyword in keywords:
+        if unicodedata.normalize("NFKC", keyword) not in words and keyword.isidentifier():
+            near = difflib.get_close_matches(keyword, sorted(words), 1)
+            raise EinsumSyntaxError(
+                f"there is no tensor {keyword!r} in the program",
+                code="unused-declaration",
+                help=f"did you mean {near[0]!r}?" if near else "leave it out",
+            )
 
 
 def _typed_in_text(tree: syntax.Program) -> set[str]:
@@ -167,6 +231,7 @@ def _compile_classic(
     spec = parse_spec(text, names)
     given = [declaration_of(f"operand {k}", s) for k, s in enumerate(shapes)]
     declared = [d.shape or () for d, _ in given]
+    _check_size_names(declared)
     if not shapes:
         declared = [("",) * len(t.slots) for t in spec.inputs]
         if any(t.ellipsis is not None for t in spec.inputs):
@@ -187,15 +252,38 @@ def _compile_classic(
         program = elaborate_spec(
             spec, ranks, ones, operands, semiring=semiring, accumulate=accumulate, diagonal_output=diagonal_output
         )
-        fixed: dict[str, int] = {}
-        for operand, shape in zip(program.inputs, declared, strict=True):
-            for size, extent in zip(operand.shape, shape, strict=True):
-                if isinstance(extent, int) and size.single is not None:
-                    fixed[size.single] = extent
-        return fix_sizes(program, fixed)
+        return _with_extents(program, declared)
 
     open_types = frozenset(f"op{k}" for k, d in enumerate(dtypes) if d is None and element is None) - set(constants)
     return _build(typed, target, options, constants, open_types)
+
+
+def _check_size_names(shapes: Sequence[Sequence[int | str]]) -> None:
+    for number, shape in enumerate(shapes):
+        for extent in shape:
+            if isinstance(extent, str) and extent and not extent.isidentifier():
+                raise ShapeError(
+                    f"operand {number} has an axis of size {extent!r}",
+                    code="bad-size",
+                    help="sizes of the operands of an einsum string are numbers and names",
+                )
+
+
+def _with_extents(program: Program, shapes: Sequence[Sequence[int | str]]) -> Program:
+    """The program with the sizes that were declared in numbers, and a constraint for each name that stands twice."""
+    fixed: dict[str, int] = {}
+    named: dict[str, Size] = {}
+    demands: list[Constraint] = []
+    for operand, shape in zip(program.inputs, shapes, strict=True):
+        for axis, (size, extent) in enumerate(zip(operand.shape, shape, strict=True)):
+            if isinstance(extent, int) and size.single is not None:
+                fixed[size.single] = extent
+                continue
+            wanted = Size.of(extent) if isinstance(extent, int) else named.setdefault(extent, size) if extent else size
+            sentence = f"axis {axis} of {operand.name} is {{right}}, but {extent} = {{left}}"
+            if wanted != size:
+                demands.append(Constraint("==", wanted, size, "size-mismatch", sentence))
+    return fix_sizes(replace(program, constraints=(*program.constraints, *demands)), fixed)
 
 
 def _build(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -62,6 +62,7 @@ class Compiled:
         self._outputs = tuple(n.split(".")[0] for n in self.program.outputs)  # `d.1` is what += made of d
         self._register: Callable[..., Any] | None = None
         self._last: tuple[Expression, Mapping[str, int]] | None = None
+        self.__signature__ = self.signature  # what inspect.signature and help show
         if not open_types:
             self._expressions.get((), lambda: self._default)
 
@@ -262,6 +263,20 @@ class Compiled:
         expression, sizes = self._shown()
         return explain_expression(expression, sizes, self.target, self.findings)
 
+    def __copy__(self) -> Compiled:
+        """Itself: a compiled program does not change."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Compiled:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise DTypeError(
+            "a compiled program cannot be pickled: its kernels are code of this process",
+            code="not-picklable",
+            help="compile the text again in the other process; kernels come from the cache on disk",
+        )
+
     def __repr__(self) -> str:
         return f"<stein.Compiled {self.signature} -> {', '.join(self._outputs)}, target {self.target!r}>"
 
@@ -301,13 +316,20 @@ def _converted(array: Array, declared: Input, value: Any) -> Array:
     if array.dtype == wanted:
         return array if array.dtype.isnative else array.astype(wanted)
     casting = "same_kind" if isinstance(value, (bool, int, float, complex, list, tuple)) else "safe"
-    if not np.can_cast(array.dtype, wanted, casting):  # type: ignore[arg-type]
+    if casting == "same_kind" and array.dtype.kind in "biu" and wanted.kind in "iu":
+        fitting = not array.size or (np.iinfo(wanted).min <= array.min() and array.max() <= np.iinfo(wanted).max)
+    else:
+        fitting = np.can_cast(array.dtype, wanted, casting)  # type: ignore[arg-type]
+        fitting |= casting == "same_kind" and not array.size  # an empty list has no type to speak of
+    if not fitting:
         raise DTypeError(
-            f"argument {declared.name} is {array.dtype}, declared {wanted}",
+            f"argument {declared.name} is {array.dtype}, declared {wanted}"
+            + (", which has no room for its values" if array.dtype.kind in "iu" and wanted.kind in "iu" else ""),
             code="argument-type",
-            help=f"{declared.name}.astype({wanted.name!r}) converts it",
+            help=f"{declared.name}.astype({wanted.name!r}) converts it" if casting == "safe" else "",
         )
-    return array.astype(wanted)
+    with np.errstate(over="ignore"):
+        return array.astype(wanted)
 
 
 def _usable(target: Array, expression: Expression, name: str, others: Sequence[Array]) -> bool:

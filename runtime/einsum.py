@@ -9,35 +9,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from ..ir.errors import DTypeError, EinsumSyntaxError, ShapeError, SteinError
-from ..ir.semiring import PLUS_TIMES, SEMIRINGS, Semiring
-from ..ir.types import BF16, DTYPES, DType, dtype_of, parse_dtype
+from ..ir.errors import DTypeError, EinsumSyntaxError, ShapeError
+from ..ir.types import BF16, DTYPES, DType, dtype_of
 from .cache import Cache
-from .expression import Expression, Options, binding_key
+from .expression import Expression, binding_key
 from .operands import as_array, library_of, wrapper
+from .result_order import result_layouts
+from .settings import DEFAULTS, PLAIN, Settings, check_settings
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The keywords of a call, checked. `order`, `casting` and `dtype` are NumPy's."""
-
-    dtype: np.dtype[Any] | None = None
-    order: str = "K"
-    casting: str = "safe"
-    out_casting: str = "safe"
-    semiring: Semiring = PLUS_TIMES
-    names: bool = False
-    diagonal_output: bool = False
-    accumulate: DType | None = None
-    options: Options = Options()
 
 
 def einsum(*operands: Any, **keywords: Any) -> Any:
@@ -63,22 +48,9 @@ def einsum(*operands: Any, **keywords: Any) -> Any:
     return entry()(*operands, **keywords)
 
 
-_DEFAULTS = {
-    "out": None,
-    "dtype": None,
-    "order": "K",
-    "casting": "safe",
-    "optimize": "auto",
-    "memory_limit": None,
-    "semiring": "plustimes",
-    "names": False,
-    "diagonal_output": False,
-    "accumulate": None,
-    "strict": False,
-}
 einsum.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     [inspect.Parameter("operands", inspect.Parameter.VAR_POSITIONAL, annotation=Any)]
-    + [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in _DEFAULTS.items()]
+    + [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=v) for n, v in DEFAULTS.items()]
 )
 
 
@@ -96,7 +68,9 @@ class _Entry:
             if self.dispatch is None:
                 from ..backends.cpu.native import make_dispatcher
 
-                dispatch, self.register = make_dispatcher(evaluate, spec_first=True, name="einsum", doc=einsum.__doc__)
+                words = ", ".join(f"{n}={v!r}" for n, v in DEFAULTS.items())
+                doc = f"einsum($self, /, *operands, {words})\n--\n\n{einsum.__doc__}"  # what inspect.signature reads
+                dispatch, self.register = make_dispatcher(evaluate, spec_first=True, name="einsum", doc=doc)
                 self.dispatch = dispatch
             return self.dispatch
 
@@ -117,7 +91,7 @@ def evaluate(*operands: Any, out: Any = None, **keywords: Any) -> Any:
     if not operands:
         raise EinsumSyntaxError("no expression and no operands were given", code="no-expression")
     plain = out is None and not keywords
-    settings = check_settings(keywords) if keywords else _PLAIN
+    settings = check_settings(keywords) if keywords else PLAIN
     spec, given = read_operands(operands, settings.names)
     if settings.options.optimize is False and not isinstance(operands[0], str):
         _check_numpy_labels(operands)
@@ -147,7 +121,7 @@ def evaluate(*operands: Any, out: Any = None, **keywords: Any) -> Any:
         raise
     if out is not None:
         return _into(out, expression, arrays, sizes, settings)
-    layouts = _order(expression, arrays, sizes, settings.order)
+    layouts = result_layouts(expression, arrays, sizes, settings.order)
     bound = expression.bind(arrays, layouts, sizes)
     if plain and library == "numpy" and isinstance(operands[0], str):
         from ..backends.cpu.native import run_record
@@ -175,7 +149,6 @@ def _register() -> Callable[..., Any]:
     return _ENTRY.register
 
 
-_PLAIN = Settings()
 _TYPES = frozenset(t.numpy for t in DTYPES.values() if t != BF16)  # bf16 would load ml_dtypes
 
 
@@ -231,7 +204,7 @@ def find_expression(spec: Any, arrays: Sequence[Array], settings: Settings) -> E
     """The typed and normalised expression for operands of these types and ranks, made if it is not known."""
     dtypes = tuple([dtype_of(a.dtype) for a in arrays])
     ones = tuple([tuple([n == 1 for n in a.shape]) for a in arrays])
-    if settings is _PLAIN:
+    if settings is PLAIN:
         return _EXPRESSIONS.get((spec, dtypes, ones), lambda: _make_expression(spec, dtypes, ones, settings, arrays))
     if settings.dtype is not None:
         _check_casting(arrays, settings)
@@ -311,76 +284,6 @@ def view_of(expression: Expression, arrays: Sequence[Array], order: str) -> Arra
     return view
 
 
-def _order(
-    expression: Expression, arrays: Sequence[Array], sizes: Mapping[str, int], order: str
-) -> Mapping[str, Any] | None:
-    """How the result is to lie in memory: None for row-major, else its layout by name."""
-    if order == "C":
-        return None
-    plain = all(a.flags.c_contiguous and 1 not in a.shape and 0 not in a.shape for a in arrays)
-    if plain and order in expression.row_major:  # the strides of such operands are in one order for all sizes
-        return None
-    from ..backends.cpu.native_record import Layout
-
-    equation = expression.program.equations[-1]
-    shape = tuple(s.evaluate(sizes) for s in equation.shape)
-    axes = list(range(len(shape)))
-    if order == "F" or (order == "A" and all(a.flags.f_contiguous for a in arrays)):
-        axes.reverse()
-    elif order == "K":
-        axes = _kept_order(expression, arrays, len(shape))
-    if axes == sorted(axes):
-        if plain:
-            expression.row_major.add(order)
-        return None
-    return {equation.name: Layout.dense(equation.dtype, shape, tuple(axes))}
-
-
-def _kept_order(expression: Expression, arrays: Sequence[Array], rank: int) -> list[int]:
-    """The axes of the result, outermost first, as NumPy's iterator orders them for these operands.
-
-    The rule is that of numpy's nditer (order "K"): an insertion sort by strides, in which two axes change places only
-    if an operand that has both of them says so and none before it says otherwise.
-    """
-    from ..ir.expr import reads
-
-    equation = expression.program.equations[-1]
-    position = {i.name: k for k, i in enumerate(expression.arguments)}
-    names = [s.bare for s in equation.slots]
-    names += sorted(i.name for i in equation.indices if i.name not in names)
-    rows: list[list[int]] = []
-    for read in reads(equation.expr):
-        array = arrays[position[read.tensor]]
-        row = [0] * len(names)
-        for slot, stride, extent in zip(read.slots, array.strides, array.shape, strict=True):
-            if slot.bare is not None and extent != 1:
-                row[names.index(slot.bare)] += stride
-        rows.append(row)
-    order: list[int] = []  # innermost first
-    for axis in range(len(names) - 1, -1, -1):
-        place = len(order)
-        for k in range(len(order) - 1, -1, -1):
-            verdict = _outside(rows, order[k], axis)
-            if verdict is None:
-                continue
-            if not verdict:
-                break
-            place = k
-        order.insert(place, axis)
-    return [axis for axis in reversed(order) if axis < rank]
-
-
-def _outside(rows: list[list[int]], inner: int, axis: int) -> bool | None:
-    """Whether axis `inner` should lie outside `axis`; None if no operand has both."""
-    verdict = None
-    for row in rows:
-        if row[axis] and row[inner]:
-            if abs(row[inner]) <= abs(row[axis]):
-                return False
-            verdict = True
-    return verdict
-
-
 def _into(
     out: Array, expression: Expression, arrays: Sequence[Array], sizes: Mapping[str, int], settings: Settings
 ) -> Array:
@@ -409,99 +312,3 @@ def _into(
     (result,) = execute(expression.bind(arrays, None, sizes).executable, arrays)
     np.copyto(out, result, casting="unsafe")
     return out
-
-
-def check_settings(keywords: Mapping[str, Any]) -> Settings:
-    """The settings that keywords ask for; `TypeError` for unknown ones, `ValueError` for values that mean nothing."""
-    unknown = [k for k in keywords if k not in _KEYWORDS]
-    if unknown:
-        import difflib
-
-        near = difflib.get_close_matches(unknown[0], _KEYWORDS, 1)
-        raise DTypeError(
-            f"einsum has no keyword {unknown[0]!r}",
-            code="unknown-keyword",
-            help=f"did you mean {near[0]!r}?" if near else "",
-        )
-    order = keywords.get("order", "K")
-    if order is None:
-        order = "K"
-    if not isinstance(order, str) or order.upper() not in ("C", "F", "A", "K"):
-        raise ShapeError(f"order is {order!r}; it is one of 'C', 'F', 'A', 'K'", code="bad-order")
-    casting = keywords.get("casting", "safe")
-    if casting not in ("no", "equiv", "safe", "same_kind", "unsafe"):
-        raise ShapeError(
-            f"casting is {casting!r}; it is one of 'no', 'equiv', 'safe', 'same_kind', 'unsafe'", code="bad-casting"
-        )
-    return Settings(
-        dtype=_check_dtype(keywords.get("dtype")),
-        order=order.upper(),
-        casting=casting,
-        # An optimised call of NumPy's assigns to out with any cast (numpy #31350 keeps that so).
-        out_casting="unsafe" if keywords.get("optimize") and "casting" not in keywords else casting,
-        semiring=check_semiring(keywords.get("semiring", PLUS_TIMES)),
-        names=bool(keywords.get("names", False)),
-        diagonal_output=bool(keywords.get("diagonal_output", False)),
-        accumulate=_check_accumulate(keywords.get("accumulate")),
-        options=check_options(
-            keywords.get("optimize", "auto"), keywords.get("memory_limit"), bool(keywords.get("strict", False))
-        ),
-    )
-
-
-# `backend` and `use_blas` are opt_einsum's: they choose who multiplies, which here is stein, so they change nothing.
-_KEYWORDS = (*(k for k in _DEFAULTS if k != "out"), "backend", "use_blas")
-
-
-def check_options(optimize: Any, memory_limit: Any = None, strict: bool = False) -> Options:
-    """How to plan: `optimize` is a name, True, False, a path, an optimiser object, or NumPy's (name, memory limit).
-
-    Raises `EinsumSyntaxError` for a name that is no path finder's.
-    """
-    from ..passes.paths import PATH_FINDERS
-
-    if isinstance(optimize, (list, tuple)):
-        if len(optimize) == 2 and isinstance(optimize[0], str) and isinstance(optimize[1], (int, float)):
-            return check_options(optimize[0], int(optimize[1]), strict)
-        optimize = tuple(tuple(step) if isinstance(step, list) else step for step in optimize)
-    elif isinstance(optimize, str) and optimize.lower() not in PATH_FINDERS:
-        raise EinsumSyntaxError(
-            f"optimize={optimize!r} names no path finder",
-            code="unknown-optimizer",
-            help="one of " + ", ".join(PATH_FINDERS) + "; or True, False, a path, an optimiser object",
-        )
-    return Options("auto" if optimize is None else optimize, memory_limit, strict)
-
-
-def _check_dtype(dtype: Any) -> np.dtype[Any] | None:
-    if dtype is None:
-        return None
-    named = parse_dtype(dtype) if isinstance(dtype, str) else None
-    if named is not None:
-        return named.numpy
-    try:
-        found: np.dtype[Any] = np.dtype(dtype)
-        return found
-    except TypeError as error:
-        raise DTypeError(f"dtype is {dtype!r}: {error}", code="bad-dtype") from error
-
-
-def _check_accumulate(dtype: Any) -> DType | None:
-    checked = _check_dtype(dtype)
-    return None if checked is None else dtype_of(checked)
-
-
-def check_semiring(semiring: Any) -> Semiring:
-    """The semiring of a name or value."""
-    if isinstance(semiring, Semiring):
-        return semiring
-    if isinstance(semiring, str) and semiring in SEMIRINGS:
-        return SEMIRINGS[semiring]
-    raise EinsumSyntaxError(
-        f"{semiring!r} is no semiring",
-        code="unknown-semiring",
-        help=f"one of {', '.join(SEMIRINGS)}, or a stein.Semiring",
-    )
-
-
-__all__ = ["SteinError", "einsum"]

@@ -343,6 +343,10 @@ def _draw_tree(note: Explanation, path: Path) -> Path:
         axes.text(x, y, labels[key], ha="center", va="center", fontsize=7, bbox=box, zorder=2)
     axes.set_xlim(-0.7, wide - 0.3)
     axes.set_ylim(-0.5, high - 0.4)
+    if path.suffix.lstrip(".").lower() not in figure.canvas.get_supported_filetypes():
+        raise BackendError(
+            f"'{path}' ends in no picture format", code="picture-format", help="name it .png, .svg or .pdf"
+        )
     figure.savefig(path, dpi=150)
     return path
 

@@ -19,7 +19,7 @@ from ..ir.types import F64
 from .operands import Array
 
 if TYPE_CHECKING:
-    from .einsum import Settings
+    from .settings import Settings
 
 
 def evaluate_extended(spec: Any, arrays: Sequence[Array], out: Array | None, settings: Settings) -> Any:

@@ -162,7 +162,9 @@ class Author:
         if depth == 0 or kind < 2:
             return self.read(names)
         if kind < 6:
-            sign = "*" if self.family == "bool" else self.choose.choice("**+" if "u8" in FAMILIES[self.family] else "*+-")
+            sign = (
+                "*" if self.family == "bool" else self.choose.choice("**+" if "u8" in FAMILIES[self.family] else "*+-")
+            )
             return self.joined(self.expression(names, depth - 1), sign, self.expression(names, depth - 1))
         if kind == 6 and self.family != "complex":
             return self.compared(names, depth)
@@ -238,7 +240,11 @@ class Author:
         )
         self.results.append(name)
         head = self.left(name, names)
-        return f"{head} = {term.text}" + (f" for {', '.join(ranges)}" if ranges else "") + (f" over {over}" if over else "")
+        return (
+            f"{head} = {term.text}"
+            + (f" for {', '.join(ranges)}" if ranges else "")
+            + (f" over {over}" if over else "")
+        )
 
     def product(self, names: list[str]) -> Term:
         """A product of reads whose other indices are summed without saying so: each stands there twice."""
@@ -251,7 +257,9 @@ class Author:
         count = 1
         for k in bound:
             count *= SIZES[self.extents[k]]
-        return Term(total.text, total.names, total.magnitude * count, total.digits, total.roundings + count, total.exact)
+        return Term(
+            total.text, total.names, total.magnitude * count, total.digits, total.roundings + count, total.exact
+        )
 
     def program(self) -> Drawn:
         statements = [self.statement(f"y{k}") for k in range(self.choose.randrange(1, 4))]

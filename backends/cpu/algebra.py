@@ -46,9 +46,15 @@ class Algebra:
         return (self.registers.binary("fadd", self.element, state[0], log),)
 
     def product(self, a: Value, b: Value) -> Value:
-        """One semiring product."""
+        """One semiring product. Where the zero is an integer that stands for an infinity, it stays what it is."""
         assert self.semiring.mul, "a bare reduction has one factor"
-        return self._apply(self.semiring.mul, a, b)
+        value = self._apply(self.semiring.mul, a, b)
+        if not self.semiring.annihilates(self.dtype):
+            return value
+        r, zero = self.registers, self.registers.constant(self.semiring.zero_of(self.dtype), self.dtype)
+        for factor in (a, b):
+            value = r.select(r.compare("eq", self.element, factor[0], zero[0]), zero, value, self.dtype)
+        return value
 
     def add(self, a: State, b: State) -> State:
         """The sum of two sums."""

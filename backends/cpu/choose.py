@@ -1,9 +1,8 @@
 """The choice of a schedule: which axis goes into vector lanes, which into registers, and which family of loops around
 them.
 
-All candidates are priced by one formula: vector steps times (arithmetic + loads divided by their reuse + the share of
-the store). A family follows from the price of its candidate, never from the name of an operation. Pure; nothing here
-knows LLVM.
+All candidates are priced by one formula (`price`). A family follows from the price of its candidate, never from the
+name of an operation. Pure; nothing here knows LLVM.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from .machine import Machine
+from .price import Candidate, cheapest, flip_lanes, full_lanes, tile_height, volumes
 from .problem import Form, Line, Problem
 
 MAX_TABLE = 1 << 16
@@ -19,8 +19,6 @@ LONG_SUM = 1 << 13  # terms that one accumulator may take before sums are blocke
 _LONG_AXIS = 1 << 10
 _SMALL = 1 << 14  # steps below which a rare pattern of strides takes the kernel for any strides
 _GATHER_LANES = 16
-_DEEPEST = 1 << 17
-_FAR = 1 << 20
 _FMA = 0.55  # cycles of the priced unit, a vector step: processors do nearly two at once
 _BYTES_PER_NANOSECOND = 20.0
 
@@ -50,16 +48,6 @@ class Choice:
     blocked: tuple[int, ...] = ()  # axes that are summed in blocks; -1 is the table
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    cycles: float
-    vector: int
-    rows: int | None
-    columns: int | None
-    lanes: int
-    packed: bool = False
-
-
 def choose(problem: Problem, machine: Machine, constants: bool = False, family: str | None = None) -> Choice:
     """The cheapest schedule of a problem; `family` forces "direct" or "packed" where that is possible."""
     form, lines = problem.form, problem.lines
@@ -68,7 +56,7 @@ def choose(problem: Problem, machine: Machine, constants: bool = False, family: 
         problem = replace(problem, lines=lines)
     if form.collides:
         return _serial(problem, machine)
-    best = _cheapest(problem, machine, family)
+    best = cheapest(problem, machine, family)
     if best.packed:
         return _packed(problem, machine, best)
     return _direct(problem, machine, best, constants, forced=family is not None)
@@ -83,145 +71,8 @@ def nanoseconds(problem: Problem, choice: Choice, machine: Machine) -> float:
 
 def moved_bytes(problem: Problem) -> float:
     """Bytes of the elements that are touched, each once."""
-    volumes = _volumes(problem.lines, len(problem.form.sizes))
-    return float(sum(size * volume for size, volume in zip(problem.form.sizes, volumes, strict=True)))
-
-
-# --- candidates ------------------------------------------------------------------------------------------------------
-
-
-def _volumes(lines: tuple[Line, ...], tensors: int) -> list[int]:
-    volume = [1] * tensors
-    for n, strides, _ in lines:
-        for t in range(tensors):
-            if strides[t]:
-                volume[t] *= n
-    return volume
-
-
-def _full_lanes(form: Form, machine: Machine) -> int:
-    """Lanes of a full vector of the accumulation type, fewer where much wider types take part."""
-    size = max(2 if form.bytewise else form.part, form.widest // 2 if form.inputs else form.widest)
-    return max(1, machine.vector_bytes // size)
-
-
-def _cheapest(problem: Problem, machine: Machine, family: str | None) -> _Candidate:
-    form, lines = problem.form, problem.lines
-    full = _full_lanes(form, machine)
-    steps = problem.steps
-    depth = prod(n for n, _, reduced in lines if reduced)
-    volume = _volumes(lines, len(form.sizes))
-    outs = [i for i, line in enumerate(lines) if not line.reduced]
-    rows = _row_axes(form, lines, outs)
-    best: _Candidate | None = None
-    for v in _vector_axes(form, lines):
-        n, _, across = lines[v]
-        lanes = full if n > full // 4 or full <= 4 or len(form.inputs) != 2 else max(1, full // 4)
-        passes = steps / n * -(-n // lanes)
-        store = _store_cost(form, lines[v], lanes, depth)
-        useful: list[int | None] = [i for i in rows if i != v]  # rows never cost more than no rows
-        for u in useful or [None]:
-            x = _second_axis(form, lines, outs, u, v) if across and u is not None else None
-            cost = passes * (_load_cost(form, lines, volume, steps, v, u, x, lanes) + store)
-            if (
-                u is not None
-                and not across
-                and depth > 1
-                and depth * n * form.sizes[0] >= _FAR
-                and lines[u].extent > 64
-            ):
-                cost *= 1.5  # the right operand falls out of the cache between two rows of tiles
-            if best is None or cost < best.cycles * 0.999:
-                best = _Candidate(cost, v, u, x, lanes)
-            if u is not None and not across and depth > 1 and family != "direct":
-                packed = _packed_cost(form, lines, machine, v, u, steps, depth, lanes)
-                if packed is not None and (packed < best.cycles or (family == "packed" and not best.packed)):
-                    best = _Candidate(packed, v, u, None, lanes, packed=True)
-    assert best is not None
-    return best
-
-
-def _vector_axes(form: Form, lines: tuple[Line, ...]) -> list[int]:
-    """Axes worth trying for the lanes: those contiguous somewhere, and the longest output and reduced axes."""
-    unit = [i for i, line in enumerate(lines) if any(s == form.sizes[t] for t, s in enumerate(line.strides))]
-    longest = sorted(range(len(lines)), key=lambda i: -lines[i].extent)[:2]
-    return list(dict.fromkeys(unit + longest)) if len(lines) > 3 else list(range(len(lines)))
-
-
-def _row_axes(form: Form, lines: tuple[Line, ...], outs: list[int]) -> list[int]:
-    """Output axes worth trying for the register rows: an operand is reused along them, or is contiguous there."""
-    good = [
-        i for i in outs
-        if any(not lines[i].strides[t] or lines[i].strides[t] == form.sizes[t] for t in form.inputs)
-    ]  # fmt: skip
-    return sorted(good, key=lambda i: -lines[i].extent)[:3]
-
-
-def _second_axis(form: Form, lines: tuple[Line, ...], outs: list[int], u: int | None, v: int) -> int | None:
-    """A second register axis for tiles of dot products: the longest along which some operand is reused."""
-    good = [i for i in outs if i not in (u, v) and any(not lines[i].strides[t] for t in form.inputs)]
-    return max(good, key=lambda i: lines[i].extent, default=None)
-
-
-def _store_cost(form: Form, line: Line, lanes: int, depth: int) -> float:
-    n, strides, across = line
-    if across:
-        return 0.7 * lanes.bit_length() * lanes / n
-    extra = sum(1 if strides[t] in (0, form.sizes[t]) else 1.2 * lanes for t in form.extra)
-    return ((1 if strides[0] == form.sizes[0] else 1.5 * lanes) + extra) / depth
-
-
-def _load_cost(
-    form: Form, lines: tuple[Line, ...], volume: list[int], steps: int, v: int, u: int | None, x: int | None, lanes: int
-) -> float:
-    """Arithmetic and loads of one vector step, loads shared by the points of the register tile that reuse them."""
-    n, strides, across = lines[v]
-    row = lines[u].strides if u is not None else ()
-    column = lines[x].strides if x is not None else ()
-    height = 1 if u is None else min(8 if x is None else 4, lines[u].extent)
-    vectors = 1 if across else min(3, -(-n // lanes))
-    pure = not any(line.reduced for line in lines)
-    cost = 1.0 if form.fused else 2.0
-    if form.streaming:
-        cost = 20.0
-    for t in form.inputs:
-        reuse = (height if row and not row[t] else 1) * (vectors if not strides[t] else 1)
-        if column and not column[t]:
-            reuse *= min(4, lines[x].extent) if x is not None else 1
-        if strides[t] in (0, form.sizes[t]):
-            load = 1.0
-        elif pure and row and row[t] == form.sizes[t] and height >= min(8, lanes):
-            load = 2.5
-        else:
-            load = min(1.2 * lanes, 1 + 3 * volume[t] / steps * lanes)
-        cost += load / reuse
-    for f, work in enumerate(form.work):
-        if work:
-            tensors = form.tensors_of[f]
-            reuse = (height if row and not any(row[t] for t in tensors) else 1) * (
-                vectors if not any(strides[t] for t in tensors) else 1
-            )
-            cost += work / reuse
-    return cost
-
-
-def _packed_cost(
-    form: Form, lines: tuple[Line, ...], machine: Machine, v: int, u: int, steps: int, depth: int, lanes: int
-) -> float | None:
-    """The price of the packed family; None where it does not apply or cannot pay."""
-    if len(form.factors) != 2 or form.complex or form.streaming or not form.semiring.mul:
-        return None
-    n, strides, _ = lines[v]
-    m, row, _ = lines[u]
-    if strides[0] != form.sizes[0] or n < lanes or m < 4 or depth < 32 or steps // (m * n) < 32:
-        return None
-    lacks = sorted((not any(strides[t] for t in ts), not any(row[t] for t in ts)) for ts in form.tensors_of)
-    if lacks != [(False, True), (True, False)] or m * n * depth <= 80**3:
-        return None
-    if not form.partial and depth * form.part > _DEEPEST:
-        return None  # without partial sums in the output, a panel holds the whole depth
-    batch = steps / (m * n * depth)
-    return steps / lanes * (1 + 1 / 8 + 1 / 3) + 3 * (m * depth + n * depth) / lanes * batch + 2000
+    touched = volumes(problem.lines, len(problem.form.sizes))
+    return float(sum(size * volume for size, volume in zip(problem.form.sizes, touched, strict=True)))
 
 
 # --- from a candidate to a choice ------------------------------------------------------------------------------------
@@ -232,7 +83,7 @@ def _by_stride(lines: tuple[Line, ...], indices: list[int], tensor: int = 0) -> 
     return tuple(sorted(indices, key=lambda i: -abs(lines[i].strides[tensor])))
 
 
-def _packed(problem: Problem, machine: Machine, best: _Candidate) -> Choice:
+def _packed(problem: Problem, machine: Machine, best: Candidate) -> Choice:
     form, lines = problem.form, problem.lines
     assert best.rows is not None
     used = (best.vector, best.rows)
@@ -264,7 +115,7 @@ def _serial(problem: Problem, machine: Machine) -> Choice:
 
     outs = [i for i, line in enumerate(lines) if not line.reduced]
     v = max(good, key=rank) if good else outs[0] if outs else 0
-    lanes = min(_GATHER_LANES, _full_lanes(form, machine)) if v in good else 1
+    lanes = min(_GATHER_LANES, full_lanes(form, machine)) if v in good else 1
     reduced = sorted((i for i in range(len(lines)) if lines[i].reduced), key=lambda i: lines[i].extent)
     outer = tuple(i for i in outs if i != v)
     across = lines[v].reduced
@@ -290,7 +141,7 @@ def _reductions(
     return tuple(loops), tuple(table)
 
 
-def _direct(problem: Problem, machine: Machine, best: _Candidate, constants: bool, forced: bool) -> Choice:
+def _direct(problem: Problem, machine: Machine, best: Candidate, constants: bool, forced: bool) -> Choice:
     form, lines = problem.form, problem.lines
     v, u, x, lanes = best.vector, best.rows, best.columns, best.lanes
     n, strides, across = lines[v]
@@ -304,29 +155,24 @@ def _direct(problem: Problem, machine: Machine, best: _Candidate, constants: boo
     if cold:
         u = x = None
     row = lines[u].strides if u is not None else ()
-    flip = (
-        bool(row) and not across and pure and lines[u or 0].extent >= lanes
+    turned = (
+        u is not None
+        and not across
+        and pure
         and any(row[t] == form.sizes[t] and strides[t] not in (0, row[t]) for t in form.inputs)
-    )  # fmt: skip
+    )
+    squares = flip_lanes(lanes, n, lines[u].extent) if turned and u is not None else 0
+    flip = squares > 0
+    if flip:
+        lanes = squares
     if u is not None and not flip and not any(not row[t] for t in form.inputs):
         u = x = None  # nothing is reused along it
     if flip or 2 in classes or cold:
         lanes = min(lanes, _GATHER_LANES)
-    height = (
-        1
-        if u is None
-        else lanes
-        if flip
-        else 4
-        if x is not None or form.complex or form.streaming or form.bytewise
-        else 8
-    )
-    if machine.registers < 32 and not flip:
-        height = min(height, 2 if form.complex else 4)
+    height = 1 if u is None else lanes if flip else tile_height(form, machine, x is not None)
     width = 1 if x is None else 4 if machine.registers >= 32 else 2
     if form.streaming:
-        height, width = min(height, 2), 1
-        x = None
+        width, x = 1, None
     vectors = _vectors(form, machine, n, lanes, height, across, flip, cold, x is not None, steps)
     inside = [i for i in (v, u, x) if i is not None]
     reduced = [i for i, line in enumerate(lines) if line.reduced and i != v]

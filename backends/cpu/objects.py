@@ -2,7 +2,7 @@
 
 One file per kernel, in the user's cache folder (`STEIN_CACHE_DIR` names another one; empty or "off" means none).
 Files are written whole and renamed into place, so several processes may share the folder; a header with length and
-digest tells a damaged file, which is then removed and made again. The folder is bounded: the entries that were used
+digest tells a damaged file, or one under a wrong name, which is then removed and made again. The folder is bounded: the entries that were used
 longest ago go first. The code in it is run, so the folder is made readable and writable for its owner only.
 """
 
@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-MAGIC = b"stein-object-1\n"
+MAGIC = b"stein-object-2\n"
 LIMIT = 256 << 20
 _HEAD = len(MAGIC) + 8 + 32
 _SWEEP_EVERY = 64
@@ -44,7 +44,7 @@ class ObjectStore:
         body = data[_HEAD:]
         size, digest = data[len(MAGIC) : len(MAGIC) + 8], data[len(MAGIC) + 8 : _HEAD]
         whole = data.startswith(MAGIC) and int.from_bytes(size, "little") == len(body)
-        if not whole or hashlib.sha256(body).digest() != digest:
+        if not whole or _digest(key, body) != digest:
             with suppress(OSError):
                 path.unlink()
             return None
@@ -54,7 +54,7 @@ class ObjectStore:
 
     def save(self, key: str, body: bytes) -> None:
         """Keep an object. A folder that cannot be written is no error: the next process compiles again."""
-        head = MAGIC + len(body).to_bytes(8, "little") + hashlib.sha256(body).digest()
+        head = MAGIC + len(body).to_bytes(8, "little") + _digest(key, body)
         with suppress(OSError):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
@@ -88,6 +88,10 @@ class ObjectStore:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.o"
+
+
+def _digest(key: str, body: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + b"\0" + body).digest()
 
 
 def default_store() -> ObjectStore | None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from ...ir.errors import ShapeError
 from ...ir.expr import Equation, Program, reads
 from .equations import Counting, EquationTemplate, Operand, Step
 from .launch import Call
@@ -23,6 +25,7 @@ from .schedule import Plan, launch, schedule
 Array = np.ndarray[Any, Any]
 
 
+TOO_LARGE = 1 << 58  # elements of an array whose bytes (16 for each at most) can still be counted
 SMALL_SHARE = 1_500.0  # predicted nanoseconds of one share below which a kernel for exactly these sizes is faster
 WORTH = 3e7  # nanoseconds spent in such a kernel after which the other one is worth its compilation
 
@@ -69,6 +72,7 @@ class CpuProgram:
         """The executable for these sizes, for operands that lie so, and results that are to lie as `outputs` says.
 
         An output that is not named lies row-major. With `specialise`, kernels are compiled for exactly these sizes.
+        Raises `ShapeError` for a result or intermediate that no memory could hold.
         """
         layouts = dict(operands)
         for name, array in self.constants.items():
@@ -77,6 +81,8 @@ class CpuProgram:
             equation = template.equation
             layout = outputs.get(equation.name) if outputs else None
             shape = tuple([s.evaluate(sizes) for s in equation.shape])
+            if prod(shape) >= TOO_LARGE:
+                raise ShapeError(f"{equation.name} would have the shape {shape}: no memory holds it", code="too-large")
             layouts[equation.name] = layout or Layout.dense(equation.dtype, shape)
         buffers = _Buffers(self, layouts)
         placed: list[tuple[Call, list[tuple[int, int]]]] = []
@@ -87,6 +93,11 @@ class CpuProgram:
             for step in template.contractions(sizes, layouts):
                 if any(a.extent == 0 and not a.reduced for a in step.problem.axes):
                     continue
+                if any(a.extent >= TOO_LARGE for a in step.problem.axes):
+                    raise ShapeError(
+                        f"an index of {template.equation.name} takes more values than there is time for",
+                        code="too-large",
+                    )
                 plan = schedule(step.problem)
                 if _gains(plan):
                     gains = True

@@ -16,7 +16,7 @@ from ..expr import Program
 from ..semiring import PLUS_TIMES, Scalar, Semiring
 from ..types import F64, DType
 from .build import Builder, Method, Run, Value, applied, contraction, transposed
-from .operator import Atom, Operand, Operator, Term, dense, unit
+from .operator import Atom, Let, Operand, Operator, Term, dense, unit
 from .slot import Slot, var
 
 METHOD_LIMIT = 16  # combinations of the methods of two parts that are offered; the best of each part come first
@@ -69,7 +69,7 @@ def _stronger(first: Method, second: Method) -> str:
     return max(first.needs, second.needs, key=order.index)
 
 
-def _pairs(first: Structure, second: Structure, run: object) -> Iterable[tuple[Method, Method]]:
+def _pairs(first: Structure, second: Structure) -> Iterable[tuple[Method, Method]]:
     return islice(((f, g) for f in first.methods() for g in second.methods()), METHOD_LIMIT)
 
 
@@ -92,7 +92,7 @@ class Times(Structure):
 
         return tuple(
             Method(f"{f.name} after {g.name}", joined(f.run, g.run), _stronger(f, g))
-            for f, g in _pairs(self.first, self.second, None)
+            for f, g in _pairs(self.first, self.second)
         )
 
 
@@ -116,7 +116,7 @@ class Plus(Structure):
 
         return tuple(
             Method(f"{f.name} plus {g.name}", joined(f.run, g.run), self._needs(f, g))
-            for f, g in _pairs(self.first, self.second, None)
+            for f, g in _pairs(self.first, self.second)
         )
 
     def methods(self) -> tuple[Method, ...]:
@@ -144,7 +144,7 @@ class Beside(Structure):
     def extra(self) -> tuple[Method, ...]:
         """The second on the last digits, then the first on those before."""
         a, b = self.first.operator(), self.second.operator()
-        ra, ca, rb, cb = len(a.rows), len(a.cols), len(b.rows), len(b.cols)
+        ra, ca, rb = len(a.rows), len(a.cols), len(b.rows)
 
         def joined(f: Run, g: Run) -> Run:
             def run(builder: Builder, x: Value) -> Value:
@@ -156,10 +156,9 @@ class Beside(Structure):
 
             return run
 
-        assert cb >= 0
         return tuple(
             Method(f"{f.name} beside {g.name}", joined(f.run, g.run), _stronger(f, g))
-            for f, g in _pairs(self.first, self.second, None)
+            for f, g in _pairs(self.first, self.second)
         )
 
 
@@ -208,14 +207,18 @@ class Ordered(Structure):
 
 @dataclass(frozen=True)
 class Batch(Structure):
-    """Block diagonal: the structure with other operands for each value of a new leading digit of this extent."""
+    """Block diagonal: the structure with other operands for each value of a new leading digit of this extent.
+
+    Operands in `shared` are the same for all values.
+    """
 
     of: Structure
     extent: int
+    shared: frozenset[str] = frozenset()
 
     def operator(self) -> Operator:
         """The new digit stands first in rows and in columns."""
-        return self.of.operator().batched(self.extent)
+        return self.of.operator().batched(self.extent, self.shared)
 
     def extra(self) -> tuple[Method, ...]:
         """Each method with the digit on all that it makes from operands."""
@@ -223,7 +226,7 @@ class Batch(Structure):
         return tuple(Method(f"batched {m.name}", self._lifted(m.run, operator), m.needs) for m in self.of.extra())
 
     def _lifted(self, inner: Run, operator: Operator) -> Run:
-        own = {n for n, o in operator.operands.items() if o.formula is None}
+        own = {n for n, o in operator.operands.items() if o.formula is None and n not in self.shared}
 
         def run(b: Builder, x: Value) -> Value:
             c = Builder([], b.extents, b.operands, b.count)
@@ -258,6 +261,71 @@ def _marked(term: Term, mine: set[str], digit: Slot) -> tuple[Atom, ...]:
 def _with_digit(term: Term, mine: set[str], linear: set[str], place: int) -> Term:
     digit = next(s[place] for n, s in term.atoms if n in linear)
     return term._replace(atoms=_marked(term, mine, digit))
+
+
+@dataclass(frozen=True)
+class Defined(Structure):
+    """coefficient x a structure some of whose operands are made from others by lets."""
+
+    of: Structure
+    lets: tuple[Let, ...] = ()
+    operands: tuple[tuple[str, Operand], ...] = ()
+    coefficient: Scalar = 1
+
+    def operator(self) -> Operator:
+        """The operator over the operands that the lets read."""
+        inner = self.of.operator()
+        made = {x.name for x in self.lets}
+        kept = {n: o for n, o in inner.operands.items() if n not in made} | dict(self.operands)
+        terms = tuple(t._replace(coefficient=t.coefficient * self.coefficient) for t in inner.terms)
+        return Operator(inner.rows, inner.cols, terms, inner.extents, kept, self.lets + inner.lets)
+
+    def methods(self) -> tuple[Method, ...]:
+        """The contraction needs a ring where a coefficient stands."""
+        found = contraction(self.operator())
+        return (Method(found.name, found.run, "semiring" if self.coefficient == 1 else "ring"), *self.extra())
+
+    def extra(self) -> tuple[Method, ...]:
+        """The methods of the structure, after the lets."""
+
+        def after(f: Run) -> Run:
+            def run(b: Builder, x: Value) -> Value:
+                known = {t.name for t in b.lets}
+                b.lets.extend(t for t in self.lets if t.name not in known)
+                y = f(b, x)
+                if self.coefficient == 1:
+                    return y
+                i = b.indices(y.shape)
+                slots = tuple(map(var, i))
+                return b.let(y.shape, slots, [Term(self.coefficient, (Atom(y.name, slots),))], y.complex)
+
+            return run
+
+        ring = "semiring" if self.coefficient == 1 else "ring"
+        return tuple(Method(m.name, after(m.run), ring if m.needs == "semiring" else m.needs) for m in self.of.extra())
+
+
+def ones(rows: tuple[int, ...], cols: tuple[int, ...]) -> Structure:
+    """The all-ones operator: it sums the columns and repeats the sum in the rows.
+
+    >>> ones((), (3,)).operator().size
+    (1, 3)
+    """
+    r, c = [f"i{k}" for k in range(len(rows))], [f"j{k}" for k in range(len(cols))]
+    extents = dict(zip(r + c, rows + cols, strict=True))
+    return Leaf(Operator(tuple(r), tuple(c), (Term(),), extents, {}))
+
+
+def arranged(
+    structure: Structure,
+    have: tuple[tuple[str, ...], tuple[str, ...]],
+    want: tuple[tuple[str, ...], tuple[str, ...]],
+) -> Structure:
+    """The structure with its digits, called by `have` (rows, columns), in the order of `want`."""
+    if have == want:
+        return structure
+    rows, cols = (tuple(h.index(i) for i in w) for h, w in zip(have, want, strict=True))
+    return Ordered(structure, rows, cols)
 
 
 def identity(*extents: int) -> Structure:

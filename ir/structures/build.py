@@ -225,9 +225,7 @@ def close(
     inputs = tuple(
         Input(n, tuple(map(Size.of, o.shape)), types[n]) for n, o in operands.items() if o.formula is None and n in used
     )
-    equations = [
-        _formula(n, o, types[n]) for n, o in operands.items() if o.formula is not None and n in used
-    ]
+    equations = [_formula(n, o, types[n]) for n, o in operands.items() if o.formula is not None and n in used]
     equations += [_equation(x, names, shapes, types, semiring) for x in lets]
     return Program(inputs, tuple(equations), (names[output],))
 
@@ -256,7 +254,11 @@ def _formula(name: str, operand: Operand, dtype: DType) -> Equation:
 
 
 def _equation(
-    let: Let, names: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, DType], ring: Semiring
+    let: Let,
+    names: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    types: Mapping[str, DType],
+    ring: Semiring,
 ) -> Equation:
     """name[slots] = the sum of its terms, with indices of its own for each."""
     dtype = types[let.name]

@@ -182,16 +182,24 @@ class Operator:
         """The operator with its digits in another order: a stride permutation on either side."""
         return replace(self, rows=tuple(self.rows[k] for k in rows), cols=tuple(self.cols[k] for k in cols))
 
-    def batched(self, extent: int) -> Operator:
-        """Block diagonal: one operator for each value of a new leading digit, on every operand that is no constant."""
+    def batched(self, extent: int, shared: frozenset[str] = frozenset()) -> Operator:
+        """Block diagonal: one operator for each value of a new leading digit.
+
+        Every operand gets it but constants and those of `shared`.
+        """
         new = self.renewed()
         row, col = (f"i{len(new.indices) + k}" for k in (0, 1))
-        own = {n for n, o in new.operands.items() if o.formula is None} | {x.name for x in new.lets}
+        own = {n for n, o in new.operands.items() if o.formula is None and n not in shared}
+        for let in new.lets:
+            if any(n in own for t in let.terms for n, _ in t.atoms):
+                own.add(let.name)
 
         def widened(t: Term, index: str) -> Term:
             return t._replace(atoms=tuple(Atom(n, (var(index), *s) if n in own else s) for n, s in t.atoms))
 
         def lifted(let: Let) -> Let:
+            if let.name not in own:
+                return let
             extents = {**let.extents, "g": extent}
             terms = tuple(widened(t, "g") for t in let.terms)
             return replace(let, shape=(extent, *let.shape), slots=(var("g"), *let.slots), terms=terms, extents=extents)
@@ -252,7 +260,9 @@ def unit(extents: tuple[int, ...]) -> Operator:
     return Operator(tuple(r), tuple(c), (term,), dict(zip(r + c, extents + extents, strict=True)), {})
 
 
-def affine(name: str, length: int, rows: int, cols: int, step: int, turn: int, offset: int, modulus: int = 0) -> Operator:
+def affine(
+    name: str, length: int, rows: int, cols: int, step: int, turn: int, offset: int, modulus: int = 0
+) -> Operator:
     """name[step*i + turn*j + offset], modulo `modulus` unless that is 0: Toeplitz where turn = -step, and so on."""
     read = Atom(name, (slot([("i", step), ("j", turn)], offset, modulus),))
     return Operator(("i",), ("j",), (Term(1, (read,)),), {"i": rows, "j": cols}, {name: Operand((length,))})

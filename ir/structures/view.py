@@ -15,7 +15,7 @@ from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
 from ..semiring import Scalar
-from .algebra import Leaf, Structure
+from .algebra import Defined, Leaf, Structure
 from .operator import Atom, Let, Operand, Operator, Term
 from .slot import Slot, var
 
@@ -199,8 +199,16 @@ class Match:
     parts: tuple[Match | None, ...] = ()
 
 
+@dataclass(frozen=True)
+class Near:
+    """What a rule nearly found, and the reason against it: worth saying, not worth using."""
+
+    kind: str
+    reason: str
+
+
 Again: TypeAlias = "Callable[[View], Match | None]"
-Rule: TypeAlias = "Callable[[View, Again], Match | None]"
+Rule: TypeAlias = "Callable[[View, Again], Match | Near | None]"
 
 
 def operator_of(view: View) -> Operator:
@@ -226,7 +234,7 @@ def operator_of(view: View) -> Operator:
     term = Term(view.coefficient, tuple(atoms), tuple(deltas), tuple(guards))
     used = term.indices.union(rows, cols)
     used_extents = {i: extents[i] for i in used}
-    return Operator(tuple(rows), tuple(cols), (term,), used_extents, operands_of(view), needed_lets(view))
+    return Operator(tuple(rows), tuple(cols), (term,), used_extents, operands_of(view))
 
 
 def axes_of(view: View, atom: Factor) -> tuple[Slot, ...]:
@@ -243,25 +251,25 @@ def axes_of(view: View, atom: Factor) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
-def needed_lets(view: View) -> tuple[Let, ...]:
-    """The definitions that the view's atoms rest on."""
+def operands_of(view: View) -> dict[str, Operand]:
+    """The operands of the view's atoms, as they stand there."""
+    names = [a.name for a in view.atoms if a.name not in (DELTA, STEP)]
+    return {n: Operand(view.shapes[n], facts=view.facts.get(n, frozenset())) for n in names}
+
+
+def defined(structure: Structure, view: View) -> Structure:
+    """The structure with the definitions of the operands that the view's simplification made."""
     needed = {a.name for a in view.atoms}
     for let in reversed(view.lets):
         if let.name in needed:
             needed.update(n for t in let.terms for n, _ in t.atoms)
-    return tuple(x for x in view.lets if x.name in needed)
-
-
-def operands_of(view: View) -> dict[str, Operand]:
-    """The operands of the program that the view's atoms rest on."""
-    lets = needed_lets(view)
+    lets = tuple(x for x in view.lets if x.name in needed)
+    if not lets:
+        return structure
     made = {x.name for x in lets}
-    names = [a.name for a in view.atoms] + [n for x in lets for t in x.terms for n, _ in t.atoms]
-    return {
-        n: Operand(view.shapes[n], facts=view.facts.get(n, frozenset()))
-        for n in dict.fromkeys(names)
-        if n not in made and n not in (DELTA, STEP)
-    }
+    used = dict.fromkeys(n for x in lets for t in x.terms for n, _ in t.atoms if n not in made)
+    operands = tuple((n, Operand(view.shapes[n], facts=view.facts.get(n, frozenset()))) for n in used)
+    return Defined(structure, lets, operands)
 
 
 def leaf(view: View) -> Structure:
@@ -273,3 +281,26 @@ def in_order(side: Sequence[str], groups: Sequence[Sequence[str]]) -> bool:
     """Whether the groups of digits stand one after the other."""
     places = [[side.index(i) for i in g] for g in groups if g]
     return all(max(a) < min(b) for a, b in zip(places, places[1:], strict=False))
+
+
+def between(view: View, keep: Sequence[int], rows: Sequence[str], cols: Sequence[str]) -> Operator:
+    """Some atoms of a view as an operator between chosen digits; what is neither row nor column is summed.
+
+    A digit on both sides gets a twin on the left, tied by a delta.
+    """
+    extents = dict(view.extents)
+    fine_cols, fine_rows, deltas = list(view.digits(cols)), [], []
+    for i in view.digits(rows):
+        if i in fine_cols:
+            twin = f"{i}'"
+            extents[twin] = extents[i]
+            deltas.append((var(twin), var(i)))
+            fine_rows.append(twin)
+        else:
+            fine_rows.append(i)
+    atoms = tuple(Atom(view.atoms[k].name, axes_of(view, view.atoms[k])) for k in keep)
+    term = Term(1, atoms, tuple(deltas))
+    used = term.indices.union(fine_rows, fine_cols)
+    names = {a.name for a in atoms}
+    operands = {n: o for n, o in operands_of(view).items() if n in names}
+    return Operator(tuple(fine_rows), tuple(fine_cols), (term,), {i: extents[i] for i in used}, operands)

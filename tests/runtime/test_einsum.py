@@ -211,12 +211,13 @@ def test_what_is_no_operand() -> None:
 
 def test_a_hot_call_gets_a_kernel_of_its_own_sizes() -> None:
     from stein.frontend.classic import parse_spec
-    from stein.runtime.einsum import _EXPRESSIONS, _PLAIN, binding_key, find_expression
+    from stein.runtime.einsum import _EXPRESSIONS, binding_key, find_expression
+    from stein.runtime.settings import PLAIN
 
     a, b = RNG.random((3, 5)), RNG.random((5, 4))
     spec = "hu,uw->hw"
     want = stein.einsum(spec, a, b)
-    expression = find_expression(parse_spec(spec), [a, b], _PLAIN)
+    expression = find_expression(parse_spec(spec), [a, b], PLAIN)
     assert len(_EXPRESSIONS)
     record = expression.records.find(binding_key([a, b]))
     assert record is not None

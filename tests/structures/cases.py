@@ -1,19 +1,138 @@
-"""The public cases of recognition, as programs of the language: what must be found, and what must not.
+"""The public cases of recognition, as programs of the language: what must be found, and what must not be.
 
-Each is (number, text, declarations, argument, wanted kind or None). Extents are given by declarations of the operands
-in the text; `case` fills in sizes for index names.
+`case` declares every operand that the text does not: its shape follows from the bare indices that it is read at, whose
+extents are `SIZES` with the case's own changes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from stein.frontend.elaborate import elaborate
 from stein.frontend.parser import parse_program
 from stein.ir.expr import Program
+from stein.passes.recognise import Finding
 
 SIZES = dict(
     a=4, b=5, c=6, d=3, e=4, f=5, g=3, h=7, i=4, j=5, k=6, l=7, m=3, n=3, o=5, p=6, q=7, r=2, s=2, t=3, u=4, v=5
+)  # fmt: skip
+_ACCESS = re.compile(r"\b([A-Za-z]\w*)\[([\w, ]*)\]")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One program: `kind` is what must be found for `argument` as a whole (None: nothing)."""
+
+    number: str
+    text: str
+    kind: str | None
+    argument: str = "x"
+    has: Callable[[Finding], bool] | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def program(self) -> Program:
+        """The elaborated program."""
+        return elaborate(parse_program(self.declared), {})
+
+    @cached_property
+    def declared(self) -> str:
+        """The text with a declaration for each operand."""
+        extents = SIZES | dict(self.sizes)
+        given = set(re.findall(r"(?:^|[;,])\s*(\w+)(?=[\w, ]*:)", self.text))
+        made = set(re.findall(r"(?:^|;)\s*(\w+)(?:\[[^\]]*\])?\s*=", self.text))
+        lines = {}
+        for name, slots in _ACCESS.findall(self.text):
+            if name in given or name in made or name in ("sum", "for"):
+                continue
+            shape = ", ".join(str(extents[i.strip()]) for i in slots.split(","))
+            lines.setdefault(name, f"{name}: f64[{shape}]")
+        return "; ".join([*lines.values(), self.text])
+
+
+def case(number: str, text: str, kind: str | None, argument: str = "x", has: Any = None, **sizes: int) -> Case:
+    """A case with its own sizes."""
+    return Case(number, text, kind, argument, has, sizes)
+
+
+KRON = "y[i,k] = A[i,j]*B[k,l]*x[j,l]"
+MONARCH = "y[l,j] = L[j,l,k]*R[k,j,i]*x[k,i]"
+BTT = "y[l,j] = L[j,l,k,r]*R[k,j,i,r]*x[k,i]"
+
+CASES = (
+    case("1", KRON, "kronecker", has=lambda f: not f.options["permuted"]),
+    case("2", "y[u,p] = Q[p,q]*z[v,q]*P[u,v]", "kronecker", "z"),
+    case("3", "y[k,i] = A[i,j]*B[k,l]*x[j,l]", "kronecker", has=lambda f: f.options["permuted"]),
+    case("4", "y[i,k] = A[j,i]*B[k,l]*x[j,l]", "kronecker"),
+    case("5", "z[b,c,d] = B[b,e]*(C[c,f]*x[d,e,f]); y[a,b,c] = A[a,d]*z[b,c,d]", "kronecker",
+         has=lambda f: len(f.options["factors"]) == 3),
+    case("5b", "z[a,b,d,e] = A[a,d]*B[b,e]; y[a,b,c] = z[a,b,d,e]*(C[c,f]*x[d,e,f])", "kronecker"),
+    case("6-", "y[i] = A[i,j]*B[i,l]*x[j,l]", None),
+    case("7-", "y[i] = A[i,j]*B[j,l]*x[j,l]", None),
+    case("8", "y[i,l] = A[i,j]*x[j,l]", None),
+    case("9", MONARCH, "monarch"),
+    case("10", "y[l,j] = L[l,k,j]*R[i,k,j]*x[k,i]", "monarch"),
+    case("11-", "y[l,j,m] = L[j,l,k]*R[m,j,i]*x[k,i]", None),
+    case("12", BTT, "monarch", r=1),
+    case("12b", BTT, "btt", has=lambda f: f.options["rank"] == 2),
+    case("12c", "y[j,l] = L[j,l,k,r]*R[k,j,i,r]*x[k,i]", "block_low_rank"),
+    case("13-", BTT, None, r=9),
+    case("14", "y[i] = U[i,r]*V[r,j]*x[j]", "low_rank", i=9, j=9),
+    case("15-", "y[i] = U[i,r]*V[r,j]*x[j]", None, i=9, j=9, r=5),
+    case("16", "y[i] = U[i,r]*V[r,s]*Z[s,j]*x[j]", "low_rank", has=lambda f: f.options["rank"] == 2,
+         i=20, j=20, r=3, s=2),
+    case("17", "y[i] = a[i]*b[j]*x[j] + c[i]*d[j]*x[j]", "low_rank", has=lambda f: f.options["rank"] == 2, i=9, j=9),
+    case("17b", "y[i] = a[i]*b[j]*x[j] + c[i]*b[j]*x[j]", "outer_product", i=9, j=9),
+    case("18", "y[g,o] = W[g,o,i]*x[g,i]", "block_diagonal"),
+    case("19-", "y[o] = M[g,o,i]*x[g,i]", None),
+    case("20", "y[i] = A[i,i]*x[i]", "diagonal"),
+    case("21", "y[i] = (i == j)*(j == k)*x[k] for j in 0..4", "identity", k=4),
+    case("22", "x: f64[4,4]; y = x[i,i]", "trace"),
+    case("23", "t: f64[13]; y[i] = t[i-j+6]*x[j] for i in 0..7", "toeplitz", j=7),
+    case("24", "t: f64[6] pad=0; x: f64[9] pad=0; y[i] = t[c]*x[i-c] for i in 0..9", "toeplitz",
+         has=lambda f: f.options["banded"]),
+    case("24b", "t: f64[7] pad=0; y[i] = t[i-j]*x[j]*(i >= j) for i in 0..7", "toeplitz",
+         has=lambda f: f.options["lower"], j=7),
+    case("25", "t: f64[7]; y[i] = t[(i-j) mod 7]*x[j] for i in 0..7", "circulant", j=7),
+    case("26-", "t: f64[3]; y[i] = t[(i-j) mod 3]*x[j] for i in 0..7", "toeplitz", j=7),
+    case("26b", "t: f64[3]; y[i] = t[(i-j) mod 3]*x[j] for i in 0..6", "circulant", j=6),
+    case("27", "h: f64[8]; y[i] = h[i+j]*x[j] for i in 0..4", "hankel", j=5),
+    case("28-", "t, u: f64[13]; y[i] = t[i-j+6]*u[i+j]*x[j] for i in 0..7", None, j=7),
+    case("29", "t: f64[9,13]; y[i,k] = t[i-j+4,k-l+6]*x[j,l] for i in 0..5, k in 0..7", "block_toeplitz"),
+    case("30-", "t: f64[11]; y[i] = t[2*i-j+4]*x[j] for i in 0..4", None),
+    case("31", "y[u,p] = A[n,u,v]*F[n,p,q]*x[v,q]", "kronecker_sum_of", has=lambda f: f.options["terms"] == 3),
+    case("32", "y[i,p] = A[n,i,j]*s[n,p,r]*t[n,r,q]*x[j,q]", "kronecker_sum_of", r=1),
+    case("32b", "y[i,p] = A[n,i,j]*s[n,p,r]*t[n,r,q]*x[j,q]", "kronecker_sum_of",
+         has=lambda f: "low_rank" in f.options["factors"]),
+    case("33", "y[i,k] = A[i,j]*x[j,k] + B[k,l]*x[i,l]", "kronsum", j=4, l=6),
+    case("34-", KRON + " + C[i,l]*D[k,j]*x[j,l]", "sum",
+         has=lambda f: f.options["parts"] == ("kronecker", "kronecker_permuted")),
+    case("34b", KRON + " + C[i,j]*D[k,l]*x[j,l]", "kronecker_sum_of"),
+    case("34c", KRON + " + A[i,j]*D[k,l]*x[j,l]", "kronecker"),
+    case("35", "y[o] = B[o,r]*A[r,i]*(sum[g] x[g,i])", "low_rank",
+         has=lambda f: "the argument is summed first over" in f.options["first"], o=9, i=9),
+    case("36", "y[b,j] = q[b,c]*k[j,c]", None, "q"),
+    case("37", "v: f64[8] unit; y[i] = x[i] - 2*v[i]*v[j]*x[j]", "householder", i=8, j=8),
+    case("37b", "y[i] = x[i] - 2*v[i]*v[j]*x[j]", "dplr", i=8, j=8),
+    case("37-", "y[i] = x[i] - 2*u[i]*v[j]*x[j]", "dplr", i=8, j=8),
+    case("38", "x: f64[12]; z[a,b] = x[(a b)] for a in 0..3, b in 0..4; w[(c d)] = z[c,d]; y[p] = w[p]", "identity"),
+    case("38b", "z[(a b)] = x[a,b]; y[c,d] = z[(c d)] for c in 0..3, d in 0..2", "identity", a=2, b=3),
+    case("38c", "x: f64[35]; K[(a b),(c d)] = A[a,c]*B[b,d]; z[p] = K[p,q]*x[q]; y[p] = z[p]", "kronecker",
+         a=4, b=6, c=5, d=7),
+    case("38d", "x: f64[35]; K[(a b),(c d)] = A[a,c]*B[b,d]; z[p] = K[p,q]*x[q]; "
+         "y[s,t] = z[(s t)] for s in 0..3, t in 0..8", "kronecker", a=4, b=6, c=5, d=7),
+    case("38-", "z[(a b)] = A[b,e]*x[a,e]; y[c,p] = z[(c d)]*B[p,d] for c in 0..3, d in 0..2", None,
+         a=2, b=3, e=3, d=2, p=2),
+    case("39a", "y[i,j] = G[a,b,c]*U[i,a]*V[j,b]*W[k,c]*x[k]", "tucker", a=2, b=2, c=2),
+    case("39b", "y[i,j,k] = A[i,a,r]*B[r,j,b,s]*C[s,k,c]*x[a,b,c]", "tensor_train"),
+    case("39c", "y[i,j,k,l,m] = A[i,a,r]*B[r,j,b,s]*C[s,k,c,t]*D[t,l,d,u]*F[u,m,e]*x[a,b,c,d,e]", "tensor_train",
+         a=2, b=3, c=2, d=3, e=2, i=2, j=2, k=3, l=2, m=2, u=2),
+    case("39d", "y[k] = A[k,r]*B[i,r]*C[j,r]*x[i,j]", "cp"),
+    case("40", "y[i,k] = A[i,j]*A[k,l]*x[j,l]", "kronecker", k=4, l=5),
+    case("42-", "y[i] = x[i]*A[i,j]*x[j]", None, i=4, j=4),
+    case("42b-", "y[i] = exp(x[j])*A[i,j]*x[k]*B[j,k]", None, j=5, k=5),
 )  # fmt: skip

@@ -79,7 +79,7 @@ def oracle(problem: Contraction, memory: list[Array], starts: list[int], semirin
         product: Array | None = None
         for factor in problem.factors:
             value = np.broadcast_to(converted(value_of(factor, loads), accumulate), extents)
-            product = value if product is None else _apply(semiring.mul, product, value, accumulate)
+            product = value if product is None else _product(semiring, product, value, accumulate)
         assert product is not None
         flat = product.transpose([*free, *reduced]).reshape([*shape, -1])
         total = np.full(shape, semiring.zero_of(accumulate), accumulate.numpy)
@@ -93,6 +93,15 @@ def oracle(problem: Contraction, memory: list[Array], starts: list[int], semirin
         if not any(a.extent == 0 for a in axes if a.reduced):  # what the epilogue loads lacks the reduced axes
             loads = [load[tuple(0 if a.reduced else slice(None) for a in axes)] for load in loads]
         return value_of(problem.epilogue, loads, total)
+
+
+def _product(semiring: Semiring, a: Array, b: Array, dtype: DType) -> Array:
+    """a times b; an integer that stands for an infinity stays one."""
+    product = _apply(semiring.mul, a, b, dtype)
+    if semiring.mul == "add" and semiring.zero in ("inf", "-inf") and dtype.kind in "iu":
+        zero = np.asarray(semiring.zero_of(dtype), dtype.numpy)
+        return np.where((a == zero) | (b == zero), zero, product)
+    return product
 
 
 def _apply(name: str, a: Array, b: Array, dtype: DType) -> Array:

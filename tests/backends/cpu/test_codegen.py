@@ -446,8 +446,8 @@ def test_long_sums_in_one_stage_are_blocked() -> None:
     256.
     """
     n, results = 1 << 20, 100
-    x, out = np.full(n, 0.1, np.float32), np.zeros(results, np.float32)
-    problem = Contraction((Axis(results, (4, 0)), Axis(n, (0, 4), True)), (F32, F32), (Load(0),), F32)
+    x, out = np.full(n + 2 * results, 0.1, np.float32), np.zeros(results, np.float32)
+    problem = Contraction((Axis(results, (4, 8)), Axis(n, (0, 4), True)), (F32, F32), (Load(0),), F32)
     plan = schedule(problem)
     assert len(plan.stages) == 1
     execute(plan, [out.view(np.uint8), x.view(np.uint8)], [0, 0])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stein.backends.cpu.machine import machine_of
+from stein.backends.cpu.machine import host, machine_of
 from stein.backends.cpu.problem import Line, merged, problem_of
 from stein.backends.cpu.schedule import Plan, launch, schedule
 from stein.ir.functions import FUNCTIONS
 from stein.ir.loops import Apply, Axis, Contraction, Literal, Load, Total
-from stein.ir.semiring import LOGSUMEXP, MAX_PLUS, PLUS_TIMES, Semiring
-from stein.ir.types import F32, F64, DType, dtype_of
+from stein.ir.semiring import LOGSUMEXP, MAX_PLUS, PLUS_TIMES, SEMIRINGS, Semiring
+from stein.ir.types import DTYPES, F32, F64, DType, dtype_of
 from stein.tests.backends.cpu.contraction_oracle import execute, oracle
 
 Array = np.ndarray[Any, Any]
@@ -211,3 +212,62 @@ def test_oracle_agrees_with_einsum() -> None:
     memory = [x.reshape(-1).view(np.uint8) for x in (out, a, b)]
     assert np.allclose(oracle(problem, memory, [0, 0, 0]), a @ b)
     assert DType("f64", "f", 64) == F64
+
+
+@pytest.mark.parametrize("ring", ["maxplus", "minplus"])
+@pytest.mark.parametrize("name", ["i8", "i32", "i64"])
+def test_integer_infinities_annihilate(ring: str, name: str) -> None:
+    """A mask over a tropical semiring is its one and its zero; the zero plus a negative number must not wrap."""
+    rng = np.random.default_rng(5)
+    dtype, semiring = DTYPES[name], SEMIRINGS[ring]
+    n, k = 19, 45
+    zero = semiring.zero_of(dtype)
+    values = rng.integers(-60, 60, (k, n)).astype(dtype.numpy)
+    allowed = rng.random((n, k)) < 0.3
+    allowed[3] = False
+    mask = np.where(allowed, 0, zero).astype(dtype.numpy)
+    out = np.zeros((n, n), dtype.numpy)
+    size = dtype.itemsize
+    axes = (Axis(n, (n * size, k * size, 0)), Axis(n, (size, 0, size)), Axis(k, (0, size, n * size), True))
+    problem = Contraction(axes, (dtype,) * 3, (Load(0), Load(1)), dtype, semiring)
+    execute(schedule(problem), [out.view(np.uint8), mask.view(np.uint8), values.view(np.uint8)], [0, 0, 0])
+    ufunc = np.maximum if ring == "maxplus" else np.minimum
+    wanted = ufunc.reduce(np.where(allowed[:, :, None], values[None], zero), 1)
+    assert (out[3] == zero).all() and np.array_equal(out, wanted)
+
+
+def test_a_result_in_an_order_that_no_tile_likes_is_stored_last() -> None:
+    """Attention scores whose heads are innermost in memory: computed head by head, then brought into that order."""
+    rng = np.random.default_rng(6)
+    h, q, k, d = 8, 96, 100, 64
+    small = replace(host(), level2=64 << 10)  # so that the result is far from the processor
+    left = rng.integers(-4, 5, (q, h, d)).astype(np.float32)
+    right = rng.integers(-4, 5, (k, h, d)).astype(np.float32)
+    old = rng.integers(-4, 5, (q, k, h)).astype(np.float32)
+    axes = (
+        Axis(h, (4, 4 * d, 4 * d)), Axis(q, (4 * k * h, 4 * h * d, 0)), Axis(k, (4 * h, 0, 4 * h * d)),
+        Axis(d, (0, 4, 4), True),
+    )  # fmt: skip
+    half = Apply("mul", (Total(), Literal(0.5, F32)), F32)
+    for update in (False, True):
+        problem = Contraction(axes, (F32,) * 3, (Load(0), Load(1)), F32, epilogue=half, update=update)
+        plan = schedule(problem, machine=small)
+        assert plan.families[-1].startswith("stored")
+        out = old.copy()
+        execute(plan, [out.view(np.uint8), left.view(np.uint8), right.view(np.uint8)], [0, 0, 0])
+        wanted = np.einsum("qhd,khd->qkh", left, right) / 2 + (old if update else 0)
+        assert np.array_equal(out, wanted)
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+@pytest.mark.parametrize("extents", [(12, 12, 5), (8, 100, 3), (24, 20, 7), (5, 3, 2), (16, 16, 2)])
+def test_narrow_transposes(order: str, extents: tuple[int, int, int]) -> None:
+    """Squares of 16, 8 and 4 in registers, and what they leave over."""
+    a, b, c = extents
+    source = np.arange(a * b * c, dtype=np.float32).reshape(c, a, b)
+    out = np.zeros((a, c, b) if order == "ab" else (b, c, a), np.float32)
+    mine = (4 * c * b, 4 * b, 4) if order == "ab" else (4, 4 * a, 4 * c * a)
+    axes = (Axis(a, (mine[0], 4 * b)), Axis(c, (mine[1], 4 * a * b)), Axis(b, (mine[2], 4)))
+    problem = Contraction(axes, (F32, F32), (Load(0),), F32)
+    execute(schedule(problem), [out.view(np.uint8), source.view(np.uint8)], [0, 0])
+    assert np.array_equal(out, source.transpose(1, 0, 2) if order == "ab" else source.transpose(2, 0, 1))

@@ -1,0 +1,296 @@
+"""Toeplitz, Hankel and circulant operators of one or several levels: an operand read at i-j or i+j.
+
+The method beyond contraction is the fast Fourier transform, as a program of the IR with no foreign call. The DFT of
+N = N1*N2 points is two small dense products and a twiddle,
+
+    X[k1,k2] = F2[p2,k2] Tw[p2,k1] F1[p1,k1] x[p1*N2+p2]
+
+(Cooley and Tukey, 1965), which is a Monarch product. A convolution is three of these and one product; the padded read
+and the cropped one are affine slots. Needs complex numbers, so a field of characteristic 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, gcd, log2, pi
+
+from ..expr import Const, Expr, Map, Position
+from ..functions import CAST
+from ..index import Affine
+from ..types import C128, F64
+from .algebra import Leaf, Structure, product, scaling
+from .build import Builder, Method, Value
+from .operator import Atom, Operand, Operator, Term
+from .slot import Slot, slot, var
+from .view import DELTA, STEP, Again, Match, View, between, leaf
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level: name[.., step*(i + turn*j) + offset, ..], modulo `modulus` unless 0; turn -1 Toeplitz, +1 Hankel."""
+
+    rows: int
+    cols: int
+    length: int
+    step: int = 1
+    turn: int = -1
+    offset: int = 0
+    modulus: int = 0
+
+    def read(self, i: str, j: str) -> Slot:
+        """The slot in the row and the column digit."""
+        return slot([(i, self.step), (j, self.step * self.turn)], self.offset, self.modulus)
+
+    def generator(self, d: str) -> Slot:
+        """The slot in d, which is i - j + cols - 1 (Toeplitz) or i + j (Hankel)."""
+        shift = (self.cols - 1) * self.step if self.turn < 0 else 0
+        return slot([(d, self.step)], self.offset - shift, self.modulus)
+
+
+@dataclass(frozen=True)
+class Toeplitz(Structure):
+    """One operand read at one affine slot for each level.
+
+    >>> Toeplitz.of(4, 3).operator().operands["t"].shape
+    (6,)
+    """
+
+    levels: tuple[Level, ...]
+    name: str = "t"
+
+    @staticmethod
+    def of(rows: int, cols: int, name: str = "t") -> Toeplitz:
+        """y[i] = t[i-j+cols-1] x[j]."""
+        return Toeplitz((Level(rows, cols, rows + cols - 1, 1, -1, cols - 1),), name)
+
+    @staticmethod
+    def hankel(rows: int, cols: int, name: str = "h") -> Toeplitz:
+        """y[i] = h[i+j] x[j]."""
+        return Toeplitz((Level(rows, cols, rows + cols - 1, 1, 1),), name)
+
+    @staticmethod
+    def circulant(size: int, name: str = "c") -> Toeplitz:
+        """y[i] = c[(i-j) mod size] x[j]."""
+        return Toeplitz((Level(size, size, size, 1, -1, 0, size),), name)
+
+    def operator(self) -> Operator:
+        """The one atom."""
+        n = range(len(self.levels))
+        rows, cols = tuple(f"i{k}" for k in n), tuple(f"j{k}" for k in n)
+        read = Atom(self.name, tuple(v.read(rows[k], cols[k]) for k, v in enumerate(self.levels)))
+        extents = {rows[k]: v.rows for k, v in enumerate(self.levels)}
+        extents |= {cols[k]: v.cols for k, v in enumerate(self.levels)}
+        shape = tuple(v.length for v in self.levels)
+        return Operator(rows, cols, (Term(1, (read,)),), extents, {self.name: Operand(shape)})
+
+    def extra(self) -> tuple[Method, ...]:
+        """The product by Fourier transforms."""
+        return (Method("fft", self._fft, "complex"),)
+
+    def _fft(self, b: Builder, x: Value) -> Value:
+        depth = len(self.levels)
+        splits = [_split(v.rows + v.cols - 1) for v in self.levels]
+        for split in splits:
+            b.operands.update(_constants(*split))
+        d = b.indices(v.rows + v.cols - 1 for v in self.levels)
+        read = Atom(self.name, tuple(v.generator(k) for v, k in zip(self.levels, d, strict=True)))
+        t = b.let([b.extents[k] for k in d], map(var, d), [Term(1, (read,))])
+        batch = x.shape[: len(x.shape) - depth]
+        for level, (n1, n2) in enumerate(splits):
+            size = self.levels[level].cols if self.levels[level].turn > 0 else 0
+            x = _forward(b, x, len(batch) + 2 * level, n1, n2, size)
+            t = _forward(b, t, 2 * level, n1, n2, 0)
+        i = b.indices(x.shape)
+        atoms = Atom(x.name, tuple(map(var, i))), Atom(t.name, tuple(map(var, i[len(batch) :])))
+        z = b.let(x.shape, map(var, i), [Term(1, atoms)], True)
+        for level, (n1, n2) in enumerate(splits):
+            v = self.levels[level]
+            z = _backward(b, z, len(batch) + level, n1, n2, v.rows, v.cols - 1, level == depth - 1)
+        return z
+
+    @staticmethod
+    def recognise(view: View, again: Again) -> Match | None:
+        """One operand whose affine slots pair a row digit with a column digit each, and cover all digits."""
+        if len(view.atoms) != 1 or not view.affine or view.atoms[0].name in (DELTA, STEP):
+            return None
+        found = pair_levels(view)
+        if found is None:
+            return None
+        kinds, levels, used = found
+        atom = view.atoms[0]
+        dense = {q.bare for q in atom.slots if q.bare is not None}
+        if dense & set(used):
+            return None  # a band stored by diagonals
+        if set(used) | dense != set(view.rows) | set(view.cols) | dense:
+            return None
+        options = {"levels": tuple(kinds), "lower": STEP in atom.name}
+        if len(kinds) == 1 and not dense:
+            level = levels[0]
+            narrow = kinds[0] == "toeplitz" and not level.modulus and level.length < min(level.rows, level.cols)
+            return Match(kinds[0], options | {"banded": narrow}, Toeplitz((level,), atom.name))
+        circular = {"toeplitz", "circulant"} >= set(kinds)
+        whole = len(atom.ports) == len(kinds) and len(view.out) == len(kinds) == len(view.x)
+        term = Toeplitz(tuple(levels), atom.name) if whole and _aligned(view) else None
+        return Match("block_toeplitz" if circular else "block_hankel", options, term)
+
+
+@dataclass(frozen=True)
+class ScaledToeplitz(Structure):
+    """D1 T D2: a Toeplitz operator between two diagonals.
+
+    >>> ScaledToeplitz(Toeplitz.of(4, 3)).operator().size
+    (4, 3)
+    """
+
+    of: Toeplitz
+    names: tuple[str, str] = ("d", "e")
+
+    def _term(self) -> Structure:
+        rows, cols = (tuple(getattr(v, end) for v in self.of.levels) for end in ("rows", "cols"))
+        return product(scaling(self.names[0], rows), self.of, scaling(self.names[1], cols))
+
+    def operator(self) -> Operator:
+        """The product of the three."""
+        return self._term().operator()
+
+    def extra(self) -> tuple[Method, ...]:
+        """The scalings, and every method of the middle."""
+        return self._term().extra()
+
+    @staticmethod
+    def recognise(view: View, again: Again) -> Match | None:
+        """An operand at affine slots beside operands with one digit each."""
+        if not view.affine:
+            return None
+        scales = [k for k, t in enumerate(view.touches) if len(t) == 1 and all(q.bare for q in view.atoms[k].slots)]
+        rest = [k for k in range(len(view.atoms)) if k not in scales]
+        if not scales or len(rest) != 1:
+            return None
+        inner = view.only(rest)
+        found = Toeplitz.recognise(inner, again)
+        if found is None or inner.out != view.out or inner.x != view.x:
+            return None
+        left = [k for k in scales if view.touches[k] <= set(view.rows)]
+        right = [k for k in scales if view.touches[k] <= set(view.cols)]
+        if len(left) + len(right) < len(scales):
+            return None
+        parts: list[Structure] = [found.term or leaf(inner)]
+        if left:
+            parts.insert(0, Leaf(between(view, left, view.out, view.out)))
+        if right:
+            parts.append(Leaf(between(view, right, view.x, view.x)))
+        return Match(f"{found.kind}_scaled", found.options, product(*parts), (found,))
+
+
+def _aligned(view: View) -> bool:
+    """Whether the levels stand in one order in the operand, in the rows and in the columns."""
+    slots = sorted(view.atoms[0].ports, key=lambda p: p[0][0])
+    pairs = [(next(i for i in q.indices if i in view.rows), next(i for i in q.indices if i in view.cols)) for _, q in slots]
+    return tuple(i for i, _ in pairs) == view.out and tuple(j for _, j in pairs) == view.x
+
+
+def pair_levels(view: View) -> tuple[list[str], list[Level], list[str]] | None:
+    """Kind, level and digits of each affine slot of the one atom; None where a slot is of another form."""
+    kinds, levels, used = [], [], []
+    atom = view.atoms[0]
+    for keys, q in sorted(atom.ports, key=lambda p: p[0][0]):
+        if q.bare is not None:
+            continue
+        rows, cols = set(q.indices) & set(view.rows), set(q.indices) & set(view.cols)
+        if len(q.indices) != 2 or len(rows) != 1 or len(cols) != 1:
+            return None
+        (i,), (j,) = rows, cols
+        u, w, n, m = q.coefficient(i), q.coefficient(j), view.extents[i], view.extents[j]
+        length = view.shapes[atom.name][keys[0][0]]
+        if q.modulus:
+            whole = n == m and n % (q.modulus // gcd(u, q.modulus)) == 0
+            if (u + w) % q.modulus == 0:
+                kinds.append("circulant" if whole else "toeplitz")
+                turn = -1
+            elif (u - w) % q.modulus == 0:
+                kinds.append("anticirculant" if whole else "hankel")
+                turn = 1
+            else:
+                return None
+        elif abs(u) == abs(w):
+            kinds.append("toeplitz" if u == -w else "hankel")
+            turn = -1 if u == -w else 1
+        else:
+            return None
+        levels.append(Level(n, m, length, u, turn, q.offset, q.modulus))
+        used += [i, j]
+    return (kinds, levels, used) if levels and len(set(used)) == len(used) else None
+
+
+# --- Fourier transforms -----------------------------------------------------------------------------------------------
+
+
+def _split(size: int) -> tuple[int, int]:
+    """N1, N2 near the square root with N1*N2 >= size, N1 a power of two."""
+    first: int = 1 << (ceil(log2(size)) + 1) // 2 if size > 1 else 1
+    return first, -(-size // first)
+
+
+def root_of_unity(size: int, sign: int, scale: float = 1.0) -> Expr:
+    """The formula scale * exp(sign * 2 pi i * (0 * 1) / size) over two axes.
+
+    The exponent is reduced modulo `size` first, so that no digits are lost for large products.
+    """
+    k, n = (Map(CAST, (Position(Affine.of(a)),), F64) for a in ("0", "1"))
+    q = Map("mul", (k, n), F64)
+    size_value = Const(float(size), F64)
+    turns = Map("floor", (Map("div", (q, size_value), F64),), F64)
+    rest = Map("sub", (q, Map("mul", (turns, size_value), F64)), F64)
+    phase = Map("mul", (Const(complex(0.0, sign * 2 * pi / size), C128), Map(CAST, (rest,), C128)), C128)
+    value: Expr = Map("exp", (phase,), C128)
+    return value if scale == 1 else Map("mul", (Const(complex(scale), C128), value), C128)
+
+
+def _constants(n1: int, n2: int) -> dict[str, Operand]:
+    """The small transforms and the twiddles of N1*N2 points, both ways (the way back carries 1/N)."""
+    n = n1 * n2
+    found = {}
+    for way, sign, scale in (("forward", -1, 1.0), ("back", 1, 1.0 / n)):
+        found[f"dft.{way}.{n1}.{n}"] = Operand((n1, n1), root_of_unity(n1, sign, scale), True)
+        found[f"dft.{way}.{n2}.of.{n}"] = Operand((n2, n2), root_of_unity(n2, sign), True)
+        found[f"twiddle.{way}.{n1}.{n}"] = Operand((n2, n1), root_of_unity(n, sign), True)
+    return found
+
+
+def _factors(way: str, n1: int, n2: int, p1: str, p2: str, k1: str, k2: str) -> list[Atom]:
+    n = n1 * n2
+    return [
+        Atom(f"dft.{way}.{n2}.of.{n}", (var(p2), var(k2))),
+        Atom(f"twiddle.{way}.{n1}.{n}", (var(p2), var(k1))),
+        Atom(f"dft.{way}.{n1}.{n}", (var(p1), var(k1))),
+    ]
+
+
+def _forward(b: Builder, value: Value, axis: int, n1: int, n2: int, reverse: int) -> Value:
+    """The transform of one axis, zero-padded, to two axes; with `reverse` > 0 of the reversed axis of that length."""
+    p1, k1 = b.indices((n1, n1))
+    p2, k2 = b.indices((n2, n2))
+    others = b.indices(value.shape[:axis] + value.shape[axis + 1 :])
+    flat = slot([(p1, n2), (p2, 1)])
+    flat = slot((), reverse - 1).plus(flat, -1) if reverse else flat
+    read = [*map(var, others[:axis]), flat, *map(var, others[axis:])]
+    terms = [Term(1, (*_factors("forward", n1, n2, p1, p2, k1, k2), Atom(value.name, tuple(read))))]
+    out = [*others[:axis], k1, k2, *others[axis:]]
+    return b.let([b.extents[i] for i in out], map(var, out), terms, True)
+
+
+def _backward(b: Builder, value: Value, axis: int, n1: int, n2: int, rows: int, shift: int, last: bool) -> Value:
+    """Two axes back to one, of which rows shift .. shift+rows are kept; real at the last level (or complex input)."""
+    q1, k1 = b.indices((n1, n1))
+    q2, k2 = b.indices((n2, n2))
+    others = b.indices(value.shape[:axis] + value.shape[axis + 2 :])
+    read = [*map(var, others[:axis]), var(k1), var(k2), *map(var, others[axis:])]
+    terms = [Term(1, (*_factors("back", n1, n2, q1, q2, k1, k2), Atom(value.name, tuple(read))))]
+    whole = [*map(var, others[:axis]), slot([(q1, n2), (q2, 1)]), *map(var, others[axis:])]
+    shape = [*(b.extents[i] for i in others[:axis]), n1 * n2, *(b.extents[i] for i in others[axis:])]
+    z = b.let(shape, whole, terms, not last)
+    (i,) = b.indices((rows,))
+    rest = b.indices(b.extents[k] for k in others)
+    crop = Atom(z.name, (*map(var, rest[:axis]), slot([(i, 1)], shift), *map(var, rest[axis:])))
+    out = [*rest[:axis], i, *rest[axis:]]
+    return b.let([b.extents[k] for k in out], map(var, out), [Term(1, (crop,))], not last)

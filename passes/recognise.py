@@ -1,0 +1,319 @@
+"""The recogniser: which structure a program's values have as linear functions of one of their operands.
+
+Every value (outputs, and what a non-linear function reads) is taken as a network (`network`), brought to canonical form
+(`canonical`), cleared of its argument, and shown to the rules of `ir.structures`, term by term and as a sum. A finding
+is a fact that holds exactly, with the term of the algebra that proves it: `finding.term.operator()` is the same matrix,
+and its `applies` are equal programs. Rules prove, cost chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from ..ir.errors import NOWHERE, Span
+from ..ir.expr import Equation, Input, Program
+from ..ir.semiring import PLUS_TIMES
+from ..ir.structures import RULES, Batch, Structure, identity, kron
+from ..ir.structures.algebra import Defined, arranged, ones
+from ..ir.structures.operator import Operator
+from ..ir.structures.view import Factor, Match, Near, Port, View, defined, leaf, operator_of
+from .canonical import NotLinear, views
+from .facts import Fact, facts_of, symmetric_results
+from .network import Network, networks
+from .simplify import restored, simplify
+from .sums import factored, whole
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The user said so."""
+
+    span: Span = NOWHERE
+
+
+@dataclass(frozen=True)
+class Proved:
+    """It follows from the expression, by the named rule."""
+
+    rule: str
+    span: Span = NOWHERE
+
+
+Evidence: TypeAlias = Declared | Proved
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`value`, as a linear function of `argument`, is of this `kind`.
+
+    `number` is the term of a sum that it speaks of, None for the whole. `options` are figures of the kind (rank, blocks,
+    kinds of factors). `term` is the structure; None for facts that are no structure (`symmetric`, `rank`).
+    """
+
+    value: str
+    kind: str
+    term: Structure | None
+    evidence: Evidence
+    span: Span = field(default=NOWHERE, compare=False)
+    argument: str = ""
+    number: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """What was nearly found, and why it was not."""
+
+    value: str
+    argument: str
+    kind: str
+    reason: str
+
+
+def recognise(
+    program: Program, argument: str | None = None, sizes: Mapping[str, int] | None = None
+) -> tuple[Finding, ...]:
+    """Everything that is proved of the values of a program, by value; the primary argument's findings come first.
+
+    `argument` restricts to one operand. Sizes without a value count as large primes (`network.known_sizes`).
+
+    >>> from ..ir.text import parse_ir
+    >>> inputs = "input A: f64[2, 3]\\ninput B: f64[4, 5]\\ninput x: f64[3, 5]\\n"
+    >>> product = "y[i, k]: f64[2, 4] = einsum[plustimes, f64](j, l; A[i, j], B[k, l], x[j, l]) over i<2, j<3, k<4, l<5"
+    >>> recognise(parse_ir(inputs + product + "\\nreturn y"))[0].kind
+    'kronecker'
+    """
+    return examine(program, argument, sizes)[0]
+
+
+def near_misses(
+    program: Program, argument: str | None = None, sizes: Mapping[str, int] | None = None
+) -> tuple[NearMiss, ...]:
+    """What was nearly found, with the reasons."""
+    return examine(program, argument, sizes)[1]
+
+
+def examine(
+    program: Program, argument: str | None = None, sizes: Mapping[str, int] | None = None
+) -> tuple[tuple[Finding, ...], tuple[NearMiss, ...]]:
+    """Findings and near misses together."""
+    findings: list[Finding] = []
+    missed: list[NearMiss] = []
+    for network in networks(program, sizes):
+        groups = []
+        for name in [argument] if argument is not None else candidates(program, network):
+            found, near = _of_argument(program, network, name)
+            groups.append((_rank(program, network, name, found), found))
+            missed += near
+        groups.sort(key=lambda g: g[0])
+        findings += [f for _, group in groups for f in group]
+        findings += _symmetric(program, network)
+    return tuple(findings), tuple(missed)
+
+
+def candidates(program: Program, network: Network) -> list[str]:
+    """The operands that may be the argument: read once in at least one term, and no constant."""
+    constant = {i.name for i in program.inputs if i.const}
+    return [n for n in network.operands if n not in constant]
+
+
+def _rank(program: Program, network: Network, name: str, found: Sequence[Finding]) -> tuple[bool, bool, bool, int]:
+    """Primary first: encrypted, read in every term, with a finding, written last."""
+    tensor = program.tensors[name]
+    encrypted = isinstance(tensor, Input) and tensor.encrypted
+    everywhere = all(any(n == name for n, _ in t.atoms) for _, t in network.terms)
+    structural = any(f.term is not None for f in found)
+    return not encrypted, not everywhere, not structural, -network.operands.index(name)
+
+
+def _of_argument(program: Program, network: Network, name: str) -> tuple[list[Finding], list[NearMiss]]:
+    if name not in network.operands:
+        return [], []
+    try:
+        found = views(network, name)
+    except NotLinear as reason:
+        return [], [NearMiss(network.name, name, "linear", str(reason))]
+    if not found:
+        return [], []
+    near: list[Near] = []
+    pairs = recognise_views(found, network.semiring == PLUS_TIMES, near)
+    findings = []
+    for number, view, match in pairs:
+        if match is not None and match.kind not in ("sum",):
+            term = match.term or (leaf(view) if view is not None else None)
+            rule = Declared(_span(program, network)) if match.options.get("declared") else Proved(
+                match.kind, _span(program, network)
+            )
+            findings.append(
+                Finding(network.name, match.kind, term, rule, rule.span, name, number, match.options)
+            )
+        elif match is not None:
+            evidence = Proved("sum", _span(program, network))
+            findings.append(
+                Finding(network.name, "sum", match.term, evidence, evidence.span, name, number, match.options)
+            )
+    findings += [_fact(program, network, name, f) for f in facts_of(found)]
+    return findings, [NearMiss(network.name, name, n.kind, n.reason) for n in near]
+
+
+def _span(program: Program, network: Network) -> Span:
+    equation = program.tensors[network.name]
+    return equation.span if isinstance(equation, Equation) else NOWHERE
+
+
+def _fact(program: Program, network: Network, name: str, fact: Fact) -> Finding:
+    evidence = Proved(fact.rule, _span(program, network))
+    return Finding(network.name, fact.kind, None, evidence, evidence.span, name, None, fact.options)
+
+
+def _symmetric(program: Program, network: Network) -> list[Finding]:
+    try:
+        found = views(network, None, merge=False)
+    except NotLinear:
+        return []
+    pairs = symmetric_results(found)
+    evidence = Proved("exchange of two positions leaves the label", _span(program, network))
+    return [
+        Finding(network.name, "symmetric", None, evidence, evidence.span, "", None, {"axes": pair}) for pair in pairs
+    ]
+
+
+# --- one term, and a sum ----------------------------------------------------------------------------------------------
+
+
+def recognise_views(
+    found: Sequence[View], ring: bool = True, near: list[Near] | None = None
+) -> list[tuple[int | None, View | None, Match | None]]:
+    """(number, view, match) for the whole (number None) and, in a sum, for each term."""
+    near = [] if near is None else near
+    terms = factored(found) if ring and len(found) > 1 else tuple(found)
+    if not terms:
+        return []
+    if len(terms) == 1:
+        return [(None, terms[0], recognise_view(terms[0], near))]
+    matches = [recognise_view(v, near) for v in terms]
+    total = whole(terms, matches)
+    if isinstance(total, Near):
+        near.append(total)
+        total = None
+    out: list[tuple[int | None, View | None, Match | None]] = [(None, None, total)]
+    out += [(k, v, m) for k, (v, m) in enumerate(zip(terms, matches, strict=True))]
+    return out
+
+
+def recognise_view(given: View, near: list[Near] | None = None) -> Match | None:
+    """What one term is: batch digits are set aside, then the first rule that proves something decides.
+
+    A digit that no operand has stands for an identity, one that operands have for a batch of equal operators.
+    """
+    near = [] if near is None else near
+    view = simplify(replace(given, coefficient=1))
+    carried = [i for i in view.batch if view.at(i)]
+    free = [i for i in view.batch if not view.at(i)]
+    core = view
+    if free and (view.atoms or view.rows or view.cols):
+        core = replace(
+            view, out=tuple(i for i in view.out if i not in free), x=tuple(i for i in view.x if i not in free)
+        )
+    fixed = set(carried) - {i for _, q in view.affine for i in q.indices}
+    if carried and len(fixed) == len(carried) and (core.rows or core.cols):
+        if not core.rows or not core.cols:
+            return None
+        return _batched(given, view, core, carried, near)
+    match = _first_match(core, near)
+    if match is None:
+        return None
+    term = _completed(given, view, match.term or leaf(core), core, ())
+    return replace(match, term=term, options={**match.options, **_notes(view, free)})
+
+
+def _notes(view: View, free: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"identity": view.size(free)} if free else {}
+    return found | ({"first": tuple(n[0] for n in view.notes)} if view.notes else {})
+
+
+def _first_match(view: View, near: list[Near]) -> Match | None:
+    for rule in RULES:
+        found = rule(view, lambda v: recognise_view(v, near))
+        if isinstance(found, Near):
+            near.append(found)
+        elif found is not None:
+            return found
+    return None
+
+
+def _batched(given: View, view: View, core: View, carried: list[str], near: list[Near]) -> Match | None:
+    """One operator for each value of the digits `carried`: block diagonal, or a batch of what each block is."""
+    lead = view.digits(carried)
+    extents = tuple(view.extents[d] for d in lead)
+    for k in range(len(core.atoms)):
+        if core.touches[k] & set(carried):
+            core = restored(core, k, lead=carried)
+    shared = [frozenset(a.name for a in core.atoms if i not in a.touch) for i in carried]
+    block = _block(core, carried)
+    simple = simplify(block)
+    match = _first_match(simple, near)
+    if match is None and len(block.atoms) > 1:
+        return None
+    term: Structure = defined((match.term if match else None) or leaf(simple), replace(simple, lets=_own(core, simple)))
+    if match is not None or simple.out != block.out or simple.x != block.x:
+        if simple.x != block.x:
+            return match and replace(match, term=_whole(given), options={**match.options, "batch": extents})
+    for i, names in reversed(list(zip(carried, shared, strict=True))):
+        for d in reversed(view.digits((i,))):
+            term = Batch(term, view.extents[d], names)
+    out, x = (tuple(carried) + tuple(i for i in side if i not in carried) for side in (core.out, core.x))
+    placed = replace(core, out=out, x=x)
+    free = [i for i in view.batch if not view.at(i)]
+    options = {**(match.options if match else {"blocks": view.size(carried)}), **_notes(view, free), "batch": extents}
+    kind = match.kind if match else "block_diagonal"
+    return Match(kind, options, _completed(given, core, term, placed, ()), match.parts if match else ())
+
+
+def _own(core: View, simple: View) -> tuple[Any, ...]:
+    return tuple(x for x in simple.lets if x not in core.lets)
+
+
+def _block(core: View, carried: Sequence[str]) -> View:
+    """The view for one value of some digits, its operands without their leading axes."""
+    atoms, shapes = [], dict(core.shapes)
+    for a in core.atoms:
+        count = len(core.digits(i for i in carried if i in a.touch))
+        ports: list[Port] = []
+        for keys, q in a.ports:
+            if q.bare not in carried:
+                ports.append((tuple((axis - count, weight) for axis, weight in keys), q))
+        shapes[a.name] = core.shapes[a.name][count:]
+        atoms.append(Factor(a.name, tuple(ports)))
+    out, x = (tuple(i for i in side if i not in carried) for side in (core.out, core.x))
+    return replace(core, out=out, x=x, atoms=tuple(atoms), shapes=shapes, notes=())
+
+
+def _whole(given: View) -> Structure:
+    return leaf(given)
+
+
+def _completed(given: View, view: View, term: Structure, placed: View, extra: tuple[str, ...]) -> Structure:
+    """The structure of a core as one of the term that was given: identities, sums, order, lets and the factor."""
+    rows, cols = view.digits(placed.out), view.digits(placed.x)
+    parts = [term]
+    free = tuple(i for i in given.digits(given.x) if i in given.digits(given.out) and i not in cols)
+    if free:
+        parts.append(identity(*(given.extents[i] for i in free)))
+    summed = tuple(i for i in given.digits(given.x) if i not in cols and i not in free)
+    if summed:
+        parts.append(ones((), tuple(given.extents[i] for i in summed)))
+    have = (rows + free, cols + free + summed)
+    want = (given.digits(given.out), given.digits(given.x))
+    if sorted(have[0]) != sorted(want[0]) or sorted(have[1]) != sorted(want[1]):
+        return leaf(given)  # a digit twice in the argument: the network itself
+    out = arranged(kron(*parts), have, want)
+    out = defined(out, view)
+    return out if given.coefficient == 1 else Defined(out, coefficient=given.coefficient)
+
+
+def operator_of_term(view: View) -> Operator:
+    """The operator that a term is, for comparison with that of a finding."""
+    return operator_of(view)

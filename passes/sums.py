@@ -1,0 +1,133 @@
+"""N8: a sum of terms in normal form, and what a sum is as a whole.
+
+Equal terms become one, and two terms that differ in one operand only become one term with the sum of these operands.
+What remains is recognised term by term; then the rules for sums look at all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..ir.structures import SUM_RULES, Plus, Structure
+from ..ir.structures.householder import Householder
+from ..ir.structures.operator import Atom, Let, Term
+from ..ir.structures.slot import var
+from ..ir.structures.view import Factor, Match, Near, Port, View, axes_of, leaf
+from .canonical import graph_of, label_of
+from .canonical_label import isomorphism
+from .simplify import simplify
+
+
+def factored(found: Sequence[View]) -> tuple[View, ...]:
+    """N8 on the views of a sum over plus and times."""
+    views = list(found)
+    while len(views) > 1:
+        for a, b in itertools.combinations(range(len(views)), 2):
+            joined = _merged(views[a], views[b])
+            if joined is not None:
+                views[b : b + 1] = []
+                views[a : a + 1] = joined
+                break
+        else:
+            break
+    return tuple(views)
+
+
+def _merged(a: View, b: View) -> list[View] | None:
+    """One term for two, or none where they cancel; None where they differ too much."""
+    if len(a.atoms) != len(b.atoms) or len(a.out) != len(b.out) or len(a.x) != len(b.x):
+        return None
+    names, others = [f.name for f in a.atoms], [f.name for f in b.atoms]
+    if sorted(names) == sorted(others):
+        if label_of([replace(a, coefficient=1)], True) == label_of([replace(b, coefficient=1)], True):
+            total = a.coefficient + b.coefficient
+            return [replace(a, coefficient=total)] if total else []
+        return None
+    own, foreign = [n for n in names if n not in others], [n for n in others if n not in names]
+    if len(own) != 1 or len(foreign) != 1 or len(a.atoms) < 2:
+        return None
+    if any(f.name == own[0] and f.name[0] == "?" for f in a.atoms):
+        return None
+    return _with_sum(a, b, names.index(own[0]), others.index(foreign[0]))
+
+
+def _with_sum(a: View, b: View, k: int, m: int) -> list[View] | None:
+    """a with its operand k replaced by the sum of that and operand m of b, if all else is equal."""
+    first, second = a.atoms[k], b.atoms[m]
+    if any(q.bare is None for q in first.slots + second.slots) or a.known(first) or b.known(second):
+        return None
+    hole = "?hole"
+
+    def opened(v: View, place: int) -> View:
+        ports: list[Port] = [(((0, 0),), q) for _, q in v.atoms[place].ports]
+        atoms = (*v.atoms[:place], Factor(hole, tuple(ports)), *v.atoms[place + 1 :])
+        return replace(v, coefficient=1, atoms=atoms, shapes={**v.shapes, hole: ()})
+
+    same = isomorphism(graph_of([opened(a, k)], True), graph_of([opened(b, m)], True))
+    if same is None:
+        return None
+    digits = list(dict.fromkeys(i for i in (q.terms[0][0] for q in first.slots)))
+    renamed: dict[str, str] = {}
+    for i in digits:
+        key = same["i", 0, i]
+        assert isinstance(key, tuple)
+        mine, theirs = a.digits((i,)), b.digits((key[2],))
+        if [a.extents[d] for d in mine] != [b.extents[d] for d in theirs]:
+            return None
+        renamed.update(zip(theirs, mine, strict=True))
+    fine = a.digits(digits)
+    if set(renamed.values()) != set(fine):
+        return None
+    name = f"({a.coefficient:g}*{first.name}+{b.coefficient:g}*{second.name})"
+    terms = (
+        Term(a.coefficient, (Atom(first.name, axes_of(a, first)),)),
+        Term(b.coefficient, (Atom(second.name, axes_of(b, second)),)).renamed(renamed),
+    )
+    shape = tuple(a.extents[d] for d in fine)
+    let = Let(name, shape, tuple(map(var, fine)), terms, {d: a.extents[d] for d in fine})
+    ports: list[Port] = []
+    for i in digits:
+        start = sum(len(k) for k, _ in ports)
+        ports.append((tuple((start + n, 1) for n in range(len(a.digits((i,))))), var(i)))
+    atoms = (*a.atoms[:k], Factor(name, tuple(ports)), *a.atoms[k + 1 :])
+    lets = (*a.lets, *(x for x in b.lets if x not in a.lets), let)
+    shapes = {**b.shapes, **a.shapes, name: shape}
+    return [replace(a, coefficient=1, atoms=atoms, shapes=shapes, lets=lets)]
+
+
+def whole(views: Sequence[View], matches: Sequence[Match | None]) -> Match | Near | None:
+    """What a sum of two or more recognised terms is."""
+    simple = [simplify(v) for v in views]
+    rows, cols = simple[0].size(simple[0].out), simple[0].size(simple[0].x)
+    kinds = [m.kind if m else None for m in matches]
+    term = _plus(views, matches)
+    if set(kinds) <= {"low_rank", "outer_product"}:
+        rank = sum(m.options["rank"] for m in matches if m)
+        if rank * (rows + cols) < rows * cols:
+            return Match("low_rank", {"rank": rank}, term)
+        return Near("low_rank", f"rank {rank} saves nothing: {rank}*({rows}+{cols}) >= {rows}*{cols}")
+    for rule in SUM_RULES:
+        found = rule(simple, matches)
+        if found is not None:
+            if found.kind == "householder":
+                vector = next(v.atoms[0] for v in simple if v.atoms)
+                if len(simple[0].x) == 1 and len(simple[0].digits(simple[0].x)) == 1:
+                    return replace(found, term=Householder(cols, vector.name) if not simple[-1].lets else term)
+            return replace(found, term=term)
+    if set(kinds) <= {"toeplitz", "circulant", "identity", "banded"} and {"toeplitz", "circulant"} & set(kinds):
+        return Match("toeplitz", {"sum": True}, term)
+    if all(kinds):
+        parts = tuple(f"{m.kind}_permuted" if m.options.get("permuted") else m.kind for m in matches if m)
+        return Match("sum", {"parts": parts}, term, tuple(matches))
+    return None
+
+
+def _plus(views: Sequence[View], matches: Sequence[Match | None]) -> Structure:
+    """The terms added up, each with what was found of it."""
+    terms = [(m.term if m and m.term else None) or leaf(v) for v, m in zip(views, matches, strict=True)]
+    total = terms[0]
+    for term in terms[1:]:
+        total = Plus(total, term)
+    return total
