@@ -126,11 +126,11 @@ class _Elaborator:
         name = assign.target
         tensor = self.scope.tensors.get(name.text)
         if assign.adds:
-            if tensor is None and name.text in self.scope.added:
+            if tensor is None or (tensor.shape is None and not tensor.result):  # an argument: its axes are its own
                 dotted = any(isinstance(slot, s.Dots) for slot in assign.slots or ())
                 rank = None if dotted or assign.slots is None else len(assign.slots)
                 tensor = self.scope.lookup(name, rank)
-            assert tensor is not None and (not tensor.result or tensor.assigned is not None)
+            assert not tensor.result or tensor.assigned is not None
             if tensor.special:
                 self.scope.fail(
                     EinsumSyntaxError, f"{name.text} is declared {tensor.special}", "assigned-twice", name.span,
@@ -285,9 +285,9 @@ class _Elaborator:
                 low, high = frame.reach(frame.affine(slot))
             last = frame.resolve(begin + extent - 1)
             text = self.scope.source.text[slot.span.start : slot.span.end]
-            sentence = f"[{text}] leaves axis {k} of {tensor.name}, {begin}..{last}"
+            sentence = f"[{text}] leaves axis {k} of {tensor.name}, {{0}}..{{1}}"
             spans = tuple(p for p in (slot.span, tensor.place) if p is not None)
-            issue = Issue("out-of-range", sentence, spans, "give the index a range: for i in 0..n")
+            issue = Issue("out-of-range", sentence, spans, "give the index a range: for i in 0..n", (begin, last))
             self.scope.sizes.demand(">=", low, begin, issue)
             self.scope.sizes.demand(">=", last, high, issue)
 

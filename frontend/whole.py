@@ -57,10 +57,13 @@ class Indexer:
 
     def statement(self, value: Whole, target: s.Name) -> s.Assign:
         """The indexed statement that gives `target` the value."""
-        names = tuple(self.fresh(parts) for parts in value.axes)
-        assign = self.frame.assign
+        assign, tensor, axes = self.frame.assign, self.scope.tensors.get(target.text), value.axes
+        if assign.adds and tensor is not None and tensor.shape and not axes:  # a number is added to every element
+            axes = tuple((size,) for size in tensor.shape)
+        names = tuple(self.fresh(parts) for parts in axes)
         slots = tuple(self.slot(n, assign.left) for n in names)
-        return s.Assign(target, slots, assign.adds, value.build(names), (), None, assign.left, assign.span)
+        body = value.build(names if value.axes else ())
+        return s.Assign(target, slots, assign.adds, body, (), None, assign.left, assign.span)
 
     def slot(self, names: Names, span: Span) -> s.Slot:
         """A slot that counts along the whole axis."""

@@ -91,16 +91,15 @@ def promote(*dtypes: DType) -> DType:
     >>> promote(I8, F32).name, promote(I32, F32).name
     ('f32', 'f64')
     """
-    result = dtypes[0]
-    for other in dtypes[1:]:
-        if {result, other} == {BF16, F16}:
-            result = F32
-        elif BF16 in (result, other):
-            rest = other if result is BF16 or result == BF16 else result
-            result = BF16 if (rest.kind in "bf" and rest.bits <= 16) or rest in (I8, U8) else promote(F32, rest)
-        else:
-            result = dtype_of(np.result_type(result.numpy, other.numpy))
-    return result
+    if BF16 not in dtypes:  # all at once: by pairs, i8 with u16 with c64 would end in c128
+        return dtype_of(np.result_type(*(d.numpy for d in dtypes)))
+    rest = tuple(d for d in dtypes if d != BF16)
+    if not rest:
+        return BF16
+    other = promote(*rest)
+    if other == F16:
+        return F32
+    return BF16 if other.kind == "b" or other in (I8, U8) else promote(F32, other)
 
 
 def promote_weak(dtype: DType, value: complex | float | int | bool) -> DType:

@@ -92,8 +92,10 @@ def _inherited(given: View) -> list[str]:
     view = simplify(given)
     if view.opaque or view.affine or view.coefficient != 1 or not view.atoms or not view.rows:
         return []
-    facts = [view.known(k) | ({"orthogonal", "doubly_stochastic"} if "permutation" in view.known(k) else frozenset())
-             for k in range(len(view.atoms))]
+    facts = [
+        view.known(k) | ({"orthogonal", "doubly_stochastic"} if "permutation" in view.known(k) else frozenset())
+        for k in range(len(view.atoms))
+    ]
     common = [f for f in _CLOSED if all(f in known for known in facts)]
     if not common or not all(_links(view, k) for k in range(len(view.atoms))):
         return []
@@ -108,7 +110,9 @@ def _links(view: View, k: int) -> bool:
     i, j = (q.bare for _, q in ports)
     if i is None or j is None or i == j or view.extents[i] != view.extents[j]:
         return False
-    return all((len(view.at(d)) == 2) if d in view.bound else (len(view.at(d)) == 1 and d not in view.batch) for d in (i, j))
+    return all(
+        (len(view.at(d)) == 2) if d in view.bound else (len(view.at(d)) == 1 and d not in view.batch) for d in (i, j)
+    )
 
 
 def rank_bound(view: View, left: Iterable[str], right: Iterable[str]) -> int:
@@ -166,5 +170,3 @@ class _Flow:
                 self.room[a][b] -= step
                 self.room[b][a] += step
             total += step
-
-

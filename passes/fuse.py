@@ -45,6 +45,7 @@ from .tools import (
     is_copy,
     is_injective,
     is_plain,
+    nesting,
     note,
     points,
     read_of,
@@ -55,6 +56,7 @@ from .tools import (
 
 STORE = 4  # units of work that writing and reading back one element costs
 LAUNCH = 2000  # units that another kernel costs
+DEEPEST = 60  # nested nodes of one expression; a longer chain of functions is cut, its parts are stored
 REGISTER_REUSE = 4  # points along a reused axis that share one evaluation inside a kernel, at the least
 
 
@@ -182,6 +184,8 @@ def fused(source: Equation, reader: Equation, hints: Hints) -> Equation | None:
     if has_special_slots(read) or any(has_special_slots(r) for r in reads(source.expr)):
         return None
     inside = next((e for e in einsums(reader.expr) if any(r is read for r in reads(e))), None)
+    if nesting(source.expr) + nesting(reader.expr) > DEEPEST:
+        return None
     if holds_einsum(source.expr):
         whole = [s.bare for s in read.slots if s.terms]
         once = None not in whole and len(set(whole)) == len(whole) and set(whole) >= set(reader.free)

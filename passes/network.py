@@ -32,7 +32,6 @@ from ..ir.expr import (
 from ..ir.functions import CAST
 from ..ir.index import Affine
 from ..ir.semiring import PLUS_TIMES, Semiring
-from ..ir.size import Size
 from ..ir.structures.operator import Atom, Term
 from ..ir.structures.slot import Slot, from_affine, slot, var
 from ..ir.text import print_expr
@@ -92,7 +91,7 @@ def known_sizes(program: Program, sizes: Mapping[str, int] | None = None) -> dic
     """
     found = dict(sizes or {})
     names: dict[str, None] = {}
-    shapes = [s for t in (*program.inputs, *program.equations) for s in t.shape]
+    shapes = [s for t in program.tensors.values() for s in t.shape]
     shapes += [i.extent for e in program.equations for i in e.indices]
     for size in shapes:
         names.update(dict.fromkeys(sorted(size.names)))
@@ -142,9 +141,7 @@ class _Reader:
         self.program, self.sizes = program, sizes
         self.tensors = program.tensors
         self.shapes = {n: tuple(s.evaluate(sizes) for s in t.shape) for n, t in self.tensors.items()}
-        self.facts = {
-            i.name: frozenset(s.name for s in i.structure) for i in program.inputs if i.structure
-        }
+        self.facts = {i.name: frozenset(s.name for s in i.structure) for i in program.inputs if i.structure}
         self.extents: dict[str, int] = {}
         self.opaques: dict[str, Opaque] = {}
         self.semiring = PLUS_TIMES
@@ -356,5 +353,3 @@ def _skeleton(e: Expr, free: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         return node
 
     return re.sub(r"\s+", "", print_expr(transform(e, rule))), operands
-
-

@@ -17,8 +17,7 @@ from ..ir.expr import Equation, Input, Program
 from ..ir.semiring import PLUS_TIMES
 from ..ir.structures import RULES, Batch, Structure, identity, kron
 from ..ir.structures.algebra import Defined, arranged, ones
-from ..ir.structures.operator import Operator
-from ..ir.structures.view import Factor, Match, Near, Port, View, defined, leaf, operator_of
+from ..ir.structures.view import Factor, Match, Near, Port, View, defined, leaf
 from .canonical import NotLinear, views
 from .facts import Fact, facts_of, symmetric_results
 from .network import Network, networks
@@ -48,8 +47,8 @@ Evidence: TypeAlias = Declared | Proved
 class Finding:
     """`value`, as a linear function of `argument`, is of this `kind`.
 
-    `number` is the term of a sum that it speaks of, None for the whole. `options` are figures of the kind (rank, blocks,
-    kinds of factors). `term` is the structure; None for facts that are no structure (`symmetric`, `rank`).
+    `number` is the term of a sum that it speaks of, None for the whole. `options` are figures of the kind (rank,
+    blocks, kinds of factors). `term` is the structure; None for facts that are no structure (`symmetric`, `rank`).
     """
 
     value: str
@@ -103,7 +102,8 @@ def examine(
     missed: list[NearMiss] = []
     for network in networks(program, sizes):
         groups = []
-        for name in [argument] if argument is not None else candidates(program, network):
+        names = candidates(program, network)
+        for name in names if argument is None else [argument] if argument in network.operands else []:
             found, near = _of_argument(program, network, name)
             groups.append((_rank(program, network, name, found), found))
             missed += near
@@ -129,8 +129,6 @@ def _rank(program: Program, network: Network, name: str, found: Sequence[Finding
 
 
 def _of_argument(program: Program, network: Network, name: str) -> tuple[list[Finding], list[NearMiss]]:
-    if name not in network.operands:
-        return [], []
     try:
         found = views(network, name)
     except NotLinear as reason:
@@ -141,19 +139,12 @@ def _of_argument(program: Program, network: Network, name: str) -> tuple[list[Fi
     pairs = recognise_views(found, network.semiring == PLUS_TIMES, near)
     findings = []
     for number, view, match in pairs:
-        if match is not None and match.kind not in ("sum",):
-            term = match.term or (leaf(view) if view is not None else None)
-            rule = Declared(_span(program, network)) if match.options.get("declared") else Proved(
-                match.kind, _span(program, network)
-            )
-            findings.append(
-                Finding(network.name, match.kind, term, rule, rule.span, name, number, match.options)
-            )
-        elif match is not None:
-            evidence = Proved("sum", _span(program, network))
-            findings.append(
-                Finding(network.name, "sum", match.term, evidence, evidence.span, name, number, match.options)
-            )
+        if match is None:
+            continue
+        term = match.term or (leaf(view) if view is not None else None)
+        span = _span(program, network)
+        evidence = Declared(span) if match.options.get("declared") else Proved(match.kind, span)
+        findings.append(Finding(network.name, match.kind, term, evidence, span, name, number, match.options))
     findings += [_fact(program, network, name, f) for f in facts_of(found)]
     return findings, [NearMiss(network.name, name, n.kind, n.reason) for n in near]
 
@@ -225,7 +216,7 @@ def recognise_view(given: View, near: list[Near] | None = None) -> Match | None:
     match = _first_match(core, near)
     if match is None:
         return None
-    term = _completed(given, view, match.term or leaf(core), core, ())
+    term = _completed(given, view, match.term or leaf(core), core)
     return replace(match, term=term, options={**match.options, **_notes(view, free)})
 
 
@@ -257,10 +248,9 @@ def _batched(given: View, view: View, core: View, carried: list[str], near: list
     match = _first_match(simple, near)
     if match is None and len(block.atoms) > 1:
         return None
-    term: Structure = defined((match.term if match else None) or leaf(simple), replace(simple, lets=_own(core, simple)))
-    if match is not None or simple.out != block.out or simple.x != block.x:
-        if simple.x != block.x:
-            return match and replace(match, term=_whole(given), options={**match.options, "batch": extents})
+    term: Structure = defined((match.term if match else None) or leaf(simple), simple)
+    if simple.x != block.x:  # a digit of the argument went away: the network itself is the term
+        return match and replace(match, term=leaf(given), options={**match.options, "batch": extents})
     for i, names in reversed(list(zip(carried, shared, strict=True))):
         for d in reversed(view.digits((i,))):
             term = Batch(term, view.extents[d], names)
@@ -269,11 +259,7 @@ def _batched(given: View, view: View, core: View, carried: list[str], near: list
     free = [i for i in view.batch if not view.at(i)]
     options = {**(match.options if match else {"blocks": view.size(carried)}), **_notes(view, free), "batch": extents}
     kind = match.kind if match else "block_diagonal"
-    return Match(kind, options, _completed(given, core, term, placed, ()), match.parts if match else ())
-
-
-def _own(core: View, simple: View) -> tuple[Any, ...]:
-    return tuple(x for x in simple.lets if x not in core.lets)
+    return Match(kind, options, _completed(given, core, term, placed), match.parts if match else ())
 
 
 def _block(core: View, carried: Sequence[str]) -> View:
@@ -288,14 +274,10 @@ def _block(core: View, carried: Sequence[str]) -> View:
         shapes[a.name] = core.shapes[a.name][count:]
         atoms.append(Factor(a.name, tuple(ports)))
     out, x = (tuple(i for i in side if i not in carried) for side in (core.out, core.x))
-    return replace(core, out=out, x=x, atoms=tuple(atoms), shapes=shapes, notes=())
+    return replace(core, out=out, x=x, atoms=tuple(atoms), shapes=shapes, lets=(), notes=())
 
 
-def _whole(given: View) -> Structure:
-    return leaf(given)
-
-
-def _completed(given: View, view: View, term: Structure, placed: View, extra: tuple[str, ...]) -> Structure:
+def _completed(given: View, view: View, term: Structure, placed: View) -> Structure:
     """The structure of a core as one of the term that was given: identities, sums, order, lets and the factor."""
     rows, cols = view.digits(placed.out), view.digits(placed.x)
     parts = [term]
@@ -313,7 +295,3 @@ def _completed(given: View, view: View, term: Structure, placed: View, extra: tu
     out = defined(out, view)
     return out if given.coefficient == 1 else Defined(out, coefficient=given.coefficient)
 
-
-def operator_of_term(view: View) -> Operator:
-    """The operator that a term is, for comparison with that of a finding."""
-    return operator_of(view)

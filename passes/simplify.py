@@ -57,7 +57,7 @@ def _absorbed(v: View) -> View | None:
 
 
 def relation(q: Slot, r: Slot) -> tuple[int, int, int] | None:
-    """(factor, offset, modulus) such that q is factor*r + offset, modulo the modulus unless 0; None if there is none."""
+    """(factor, offset, modulus) such that q is factor*r + offset, modulo that unless 0; None if there is none."""
     if q == r:
         return 1, 0, 0
     if r.modulus or not q.terms:
@@ -70,7 +70,7 @@ def relation(q: Slot, r: Slot) -> tuple[int, int, int] | None:
         if q.indices != r.indices:
             return None
         factor = q.terms[0][1] // r.terms[0][1]
-        fits = all(c == factor * l for (_, c), (_, l) in zip(q.terms, r.terms, strict=True))
+        fits = all(c == factor * d for (_, c), (_, d) in zip(q.terms, r.terms, strict=True))
         return (factor, q.offset - factor * r.offset, 0) if fits and factor else None
     if not set(q.indices) <= set(r.indices):
         return None

@@ -315,6 +315,15 @@ def weight(expr: Expr) -> int:
     return 10
 
 
+def nesting(expr: Expr) -> int:
+    """How many nodes stand above one another in an expression."""
+    level: tuple[Expr, ...] = (expr,)
+    depth = 0
+    while level:
+        level, depth = tuple(c for e in level for c in children(e)), depth + 1
+    return depth
+
+
 def hints_of(context: Context) -> Hints:
     """The size hints of a context."""
     return Hints(context.sizes)

@@ -14,7 +14,7 @@ import numpy as np
 from ..frontend import syntax
 from ..frontend.declare import Declaration
 from ..frontend.whole_names import argument_names, undeclared_whole_names
-from ..ir.errors import BackendError, DTypeError, EinsumSyntaxError, ShapeError
+from ..ir.errors import BackendError, DTypeError, EinsumSyntaxError, ShapeError, Source, Span
 from ..ir.expr import Constraint, Program
 from ..ir.semiring import PLUS_TIMES, Semiring
 from ..ir.size import Size
@@ -154,8 +154,10 @@ def _compile_named(
         if array is not None:
             constants[tensor] = array
 
-    if undeclared_whole_names(tree, declarations):
-        names = tuple(n for n in argument_names(tree) if n not in constants)
+    sizes = _size_names(declarations)
+    if undeclared_whole_names(tree, {*declarations, *sizes}):
+        names = tuple(n for n in argument_names(tree, sizes) if n not in constants)
+        _check_arguments(names, tree.source)
 
         def made(arrays: Mapping[str, Array]) -> Compiled:
             full = {**{n: _keyword(a, element) for n, a in arrays.items()}, **keywords}
@@ -171,17 +173,29 @@ def _compile_named(
         return elaborate(tree, given, default_dtype=element or F64, semirings=semirings, accumulate=accumulate)
 
     first = typed({})
-    if "out" in (i.name for i in first.inputs) and "out" not in constants:
-        raise EinsumSyntaxError(
-            "an argument cannot be called 'out', which is the keyword for the results of a call",
-            code="reserved-name",
-            source=tree.source,
-            spans=tuple(i.span for i in first.inputs if i.name == "out" and i.span.end),
-            help="rename it",
-        )
+    _check_arguments([i.name for i in first.inputs if i.name not in constants], tree.source)
     inputs = {i.name for i in first.inputs} - set(constants)
     known = _typed_in_text(tree) | {n for n, d in declarations.items() if d.dtype is not None}
     return _build(typed, target, options, constants, frozenset() if element else frozenset(inputs - known), check)
+
+
+def _size_names(declarations: Mapping[str, Declaration]) -> set[str]:
+    """The names in the shapes that keywords gave."""
+    texts = [n for d in declarations.values() for n in d.shape or () if isinstance(n, str)]
+    return {word for text in texts for word in re.findall(r"[^\W\d]\w*", text)}
+
+
+def _check_arguments(names: Sequence[str], source: Source) -> None:
+    if "out" not in names:
+        return
+    word = re.search(r"\bout\b", source.text)
+    raise EinsumSyntaxError(
+        "an argument cannot be called 'out', which is the keyword for the results of a call",
+        code="reserved-name",
+        source=source,
+        spans=(Span(*word.span()),) if word else (),
+        help="rename it",
+    )
 
 
 def _keyword(array: Array, element: DType | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -74,7 +75,7 @@ class Compiled:
         >>> str(stein.compile("y[i] = A[i,j] * x[j]", A=(2, 3), dtype="f32").signature)
         "(A: 'f32[2, 3]', x: 'f32[3]')"
         """
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        kind = parameter_kind(self._names)
         return inspect.Signature(
             [inspect.Parameter(i.name, kind, annotation=_type_text(i, self._open_types)) for i in self._arguments]
         )
@@ -279,6 +280,12 @@ class Compiled:
 
     def __repr__(self) -> str:
         return f"<stein.Compiled {self.signature} -> {', '.join(self._outputs)}, target {self.target!r}>"
+
+
+def parameter_kind(names: Sequence[str]) -> Any:
+    """How parameters of these names are shown: Python admits its own keywords as names of positional ones only."""
+    odd = any(keyword.iskeyword(n) for n in names)
+    return inspect.Parameter.POSITIONAL_ONLY if odd else inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 def callable_class(dispatch: Callable[..., Any]) -> type[Compiled]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..ir.errors import BackendError, DTypeError
+from ..ir.errors import BackendError
 from .cache import Cache
-from .compiled import Compiled, Finding
+from .compiled import Compiled, Finding, parameter_kind
 from .operands import Array, as_array
 
 if TYPE_CHECKING:
@@ -27,14 +27,16 @@ class Deferred(Compiled):
         self._make_compiled = make
         self._compiled: Cache[object, Compiled] = Cache(256)
         self._latest: Compiled | None = None
+        self._constants = {}
+        self.__signature__ = self.signature
 
     @property
     def signature(self) -> inspect.Signature:
         """The arguments in order of first mention; their types and shapes are those of each call."""
-        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        kind = parameter_kind(self._names)
         return inspect.Signature([inspect.Parameter(n, kind) for n in self._names])
 
-    def evaluate(self, *args: Any, out: Any = None, **keywords: Any) -> Any:
+    def evaluate(self, /, *args: Any, out: Any = None, **keywords: Any) -> Any:
         """Compile for these arguments if they are of a new kind, and call."""
         values = self._in_order(args, keywords)
         arrays = {n: as_array(v, f"argument {n}") for n, v in zip(self._names, values, strict=True)}
@@ -42,16 +44,6 @@ class Deferred(Compiled):
         compiled = self._compiled.get(key, lambda: self._make_compiled(arrays))
         self._latest = compiled
         return compiled(out=out, **dict(zip(self._names, values, strict=True)))
-
-    def _in_order(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> list[Any]:
-        bound = dict(zip(self._names, args, strict=False))
-        if len(args) > len(self._names) or set(bound) & set(keywords) or {*bound, *keywords} != set(self._names):
-            raise DTypeError(
-                f"the arguments {', '.join([*bound, *keywords]) or '(none)'} were given",
-                code="wrong-arguments",
-                help=f"the arguments are {self.signature}",
-            )
-        return [(bound | dict(keywords))[n] for n in self._names]
 
     def _known(self) -> Compiled:
         if self._latest is None:

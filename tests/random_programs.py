@@ -10,7 +10,7 @@ stand above it. Functions with a slope of more than 1 do not occur, so an error 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -115,9 +115,8 @@ class Author:
             known = next((t for t in self.terms if t.text == name), Term(name, frozenset()))
             return Term(text, frozenset(found), known.magnitude, known.digits, known.roundings, known.exact)
         dtype = self.choose.choice(FAMILIES[self.family])
-        pads = ["0", "1", "edge", "wrap"] + (["-1.5", "inf"] if self.family in ("float", "half") else [])
+        pads = ["0", "1", "edge", "wrap", *(["-1.5"] if self.family in ("float", "half") else [])]
         pad = self.choose.choice(pads) if self.chance(20) and not bare else ""
-        pad = "" if pad == "inf" else pad
         slots, axes, extents = [], [], []
         used: set[str] = set()
         for _ in range(self.choose.randrange(1, 4) if names else 0):
@@ -199,12 +198,16 @@ class Author:
         if k not in body.names:
             body = self.joined(body, "*", self.read([k], bare=True))
         count, rest = SIZES[self.extents[k]], body.names - {k}
-        ordered = self.family in ("float", "integer") and (self.fits(body) or self.family == "float")
+        fold = f"sum[{k}] {body.text}"
+        ordered = self.family == "float" or (self.family == "integer" and self.fits(body))
         if ordered and self.chance(50):
-            return Term(f"{self.choose.choice(('max', 'min'))}[{k}]({body.text})", rest, body.magnitude, body.digits, body.roundings, body.exact)  # fmt: skip
+            fold = f"{self.choose.choice(('max', 'min'))}[{k}]({body.text})"
+            return replace(body, text=fold, names=rest)
         if self.family == "float" and self.chance(20):
-            return Term(f"softmax[{k}]({body.text})" if False else f"logsumexp[{k}]({body.text})", rest, body.magnitude + 3, 60, body.roundings + 2 * count + 2, False)  # fmt: skip
-        return Term(f"(sum[{k}] {body.text})", rest, body.magnitude * count, body.digits, body.roundings * count + count, body.exact)  # fmt: skip
+            fold = f"logsumexp[{k}]({body.text})"
+            return Term(fold, rest, body.magnitude + 3, 60, body.roundings + 2 * count + 2, False)
+        roundings = body.roundings * count + count
+        return Term(f"({fold})", rest, body.magnitude * count, body.digits, roundings, body.exact)
 
     # statements
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import stein
+from stein.ir.text import parse_ir, print_program
 from stein.tests.frontend.test_programs import GOOD, symbolic
 
 MEANT = [g for g in GOOD if g[2] is not None]
@@ -42,3 +43,11 @@ def test_programs_on_the_cpu(text: str, meaning: Callable[..., Any], arrays: dic
             np.testing.assert_allclose(got[name], value, rtol=0, atol=1000 * scale * np.finfo(value.dtype).eps)
         else:
             np.testing.assert_array_equal(got[name], value)
+
+
+@pytest.mark.parametrize(("text", "arrays"), [(g[1], g[3]) for g in MEANT], ids=[g[0] for g in MEANT])
+def test_their_text_reads_back_at_every_stage(text: str, arrays: dict[str, Any]) -> None:
+    compiled = stein.compile(text, **keywords(text, arrays, False))
+    for stage in ("elaborated", "normal", "planned"):
+        printed = compiled.ir(stage)
+        assert print_program(parse_ir(printed)) == printed

@@ -21,6 +21,7 @@ _SMALL = 1 << 14  # steps below which a rare pattern of strides takes the kernel
 _GATHER_LANES = 16
 _FMA = 0.55  # cycles of the priced unit, a vector step: processors do nearly two at once
 _BYTES_PER_NANOSECOND = 20.0
+_BYTES_TURNED = 6.0  # of a transpose, whose rows lie on different pages
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def choose(problem: Problem, machine: Machine, constants: bool = False, family: 
 def nanoseconds(problem: Problem, choice: Choice, machine: Machine) -> float:
     """Rough time of a schedule on one core: arithmetic, or memory where the tensors do not fit the cache."""
     moved = moved_bytes(problem)
-    memory = moved / _BYTES_PER_NANOSECOND if moved > machine.level2 else 0.0
+    rate = _BYTES_TURNED if choice.flip else _BYTES_PER_NANOSECOND
+    memory = moved / rate if moved > machine.level2 else 0.0
     return max(choice.cycles * _FMA / machine.frequency, memory, 10.0)
 
 

@@ -134,7 +134,13 @@ class Code:
         at = len(self.lines)
         index = self.fresh()
         values = [self.fresh() for _ in carried]
-        new = body(index, values)
+        # Frozen values are opaque to LLVM's search for induction variables, which takes most of the time of compiling
+        # and finds nothing: addresses are carried from step to step as they should be.
+        new = body(self.op(f"freeze i64 {index}"), values)
+        new = [
+            self.op(f"freeze ptr {result}") if type_ == "ptr" else result
+            for result, (type_, _) in zip(new, carried, strict=True)
+        ]
         following = self.op(f"add i64 {index}, {step}")
         again = self.op(f"icmp slt i64 {following}, {high}")
         end = self.block

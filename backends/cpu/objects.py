@@ -2,8 +2,9 @@
 
 One file per kernel, in the user's cache folder (`STEIN_CACHE_DIR` names another one; empty or "off" means none).
 Files are written whole and renamed into place, so several processes may share the folder; a header with length and
-digest tells a damaged file, or one under a wrong name, which is then removed and made again. The folder is bounded: the entries that were used
-longest ago go first. The code in it is run, so the folder is made readable and writable for its owner only.
+digest tells a damaged file, or one under a wrong name, which is then removed and made again. The folder is bounded:
+the entries that were used longest ago go first. The code in it is run, so the folder is made readable and writable for
+its owner only.
 """
 
 from __future__ import annotations

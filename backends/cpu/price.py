@@ -13,7 +13,7 @@ from typing import NamedTuple
 from .machine import Machine
 from .problem import Form, Line, Problem
 
-_GATHERED = 1.2  # steps per lane of a gather; a scatter costs a quarter more
+_GATHERED = 1.6  # steps per lane of a gather; a scatter costs a quarter more
 _LEVEL2 = 0.7  # steps for a line from the second cache, and from beyond it
 _BEYOND = 6.0
 _TILE = 24.0  # steps to enter a register tile, to enter its innermost loop, and to go to the next outer position
@@ -61,7 +61,9 @@ def tile_height(form: Form, machine: Machine, columns: bool) -> int:
 def floor(problem: Problem, machine: Machine) -> float:
     """What no schedule of a problem with reuse can beat by much: full vectors, full tiles, everything in cache."""
     form = problem.form
-    return problem.steps / full_lanes(form, machine) * (arithmetic(form) + 0.46)
+    full = full_lanes(form, machine)
+    filled = min([-(-line.extent // full) * full / line.extent for line in problem.lines], default=full)
+    return problem.steps / full * filled * (arithmetic(form) + 0.46)
 
 
 def flip_lanes(lanes: int, across: int, along: int) -> int:
@@ -74,7 +76,7 @@ def flip_lanes(lanes: int, across: int, along: int) -> int:
 
     def price(width: int) -> float:
         covered = (across // width * width) * (along // width * width) / (across * along)
-        return covered * (2.5 + 0.5 * width.bit_length()) / width + (1 - covered) * 2 * _GATHERED
+        return covered * (2.0 * width.bit_length()) / width + (1 - covered) * 2 * _GATHERED
 
     widths = [w for w in (16, 8, 4) if w <= min(lanes, across, along)]
     return min(widths, key=price, default=0)
@@ -94,6 +96,8 @@ def cheapest(problem: Problem, machine: Machine, family: str | None) -> Candidat
     enough = 0.0 if family == "packed" else _ENOUGH * floor(problem, machine)
     for v in _vector_axes(form, lines):
         across = lines[v].reduced
+        if best is not None and prices.least(v) >= best.cycles:
+            continue
         useful: list[int | None] = [i for i in rows if i != v]  # rows never cost more than no rows
         for u in useful or [None]:
             x = _second_axis(form, lines, outs, u, v) if across and u is not None else None
@@ -172,6 +176,15 @@ class _Prices:
             return 0.0
         return _LEVEL2 if bytes_ <= 0.6 * self.machine.level2 else _BEYOND
 
+    def least(self, v: int) -> float:
+        """What no candidate with these lanes is below: its arithmetic, and the gathers of a full tile."""
+        n, strides, across = self.lines[v]
+        if self.depth == 1:
+            return 0.0
+        lanes, sizes = self.lanes(n), self.form.sizes
+        gathers = sum([1 for t in self.form.inputs if strides[t] and strides[t] != sizes[t]])
+        return self.steps / n * -(-n // lanes) * (self.base + gathers * _GATHERED * lanes / (16 if across else 8))
+
     # --- direct -------------------------------------------------------------------------------------------------------
 
     def direct(self, v: int, u: int | None, x: int | None) -> Candidate:
@@ -234,7 +247,7 @@ class _Prices:
         elif stride == size:
             load = 1.0
         elif u in self.units[t] and self.flipped(v, u):
-            load = 1.5 + 0.5 * lanes.bit_length()  # transposed in registers
+            load = 2.0 * lanes.bit_length() - 1  # shuffles of a transpose in registers
         else:
             load = _GATHERED * lanes
             fetched = lanes * min(1.0, abs(stride) / 64)
@@ -293,5 +306,5 @@ class _Prices:
                 continue
             near = [lines[i].extent for i in self.units[t] if lines[i].reduced]
             width = flip_lanes(self.full, extent, near[0]) if near else 0
-            each += self.full * ((2.5 + 0.5 * width.bit_length()) / width if width else 1.5 * _GATHERED)
+            each += self.full * ((2.0 * width.bit_length()) / width if width else 1.5 * _GATHERED)
         return each * extent

@@ -94,7 +94,7 @@ def _candidates(part: Part, first: int) -> list[int]:
         volume = prod([line.extent for line in lines if line.strides[t]])
         if part.buffers[t] < first and 32 < volume <= problem.steps // 3:
             good.append(t)
-    stored = lines[choice.vector].strides[0] not in (0, problem.form.sizes[0])
+    stored = lines[choice.vector].strides[0] != problem.form.sizes[0]
     results = prod([line.extent for line in lines if not line.reduced])
     if stored and part.buffers[0] == 0 and 32 < results <= problem.steps // 16:
         good.append(0)

@@ -8,7 +8,6 @@ compiles nothing.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -40,14 +39,10 @@ def schedule(
     >>> schedule(product).family
     'direct'
     """
-    return _schedule(problem, constants, family, machine or host())
-
-
-@lru_cache(maxsize=2048)
-def _schedule(problem: Contraction, constants: bool, family: str | None, machine: Machine) -> Plan:
     small = problem_of(problem)
     if small is None:
         return Plan((), (), 0.0, 0.0)
+    machine = machine or host()
     parts, temporaries = parts_of(small, machine, constants, family)
     stages = tuple(_stage(part, machine, constants) for part in parts)
     return Plan(stages, tuple(temporaries), *_estimate(small))

@@ -1,8 +1,8 @@
 """The structures, each in a file of its own, and the one list that makes them known.
 
-A structure is a theorem (`algebra`): an operator, and equal ways to apply it. `SAMPLES` holds instances for the law
-suite, `RULES` and `SUM_RULES` how each is found in a term or in a sum of terms. A new structure is a file and a line in
-each list.
+A structure is a theorem (`algebra`): an operator, and equal ways to apply it. `samples` gives instances for the law
+suite (a function: nothing is built on import), `RULES` and `SUM_RULES` say how each is found in a term or in a sum of
+terms. A new structure is a file and a line in each list.
 """
 
 from __future__ import annotations
@@ -70,3 +70,108 @@ RULES: tuple[Rule, ...] = (
     KroneckerSumOf.recognise,
 )
 SUM_RULES: tuple[SumRule, ...] = (Householder.recognise_sum, Kronsum.recognise_sum, KroneckerSumOf.recognise_sum)
+
+
+def samples() -> dict[str, Structure]:
+    """An instance of every structure and of typical compositions, for the law suite: join by being listed here."""
+    t = Toeplitz.of(6, 5)
+    a = matrix("A", 3, 4)
+    both = kron(a, matrix("B", 5, 2))
+    return {
+        "identity": Identity((3, 2)),
+        "affine_permutation": AffinePermutation(7, 3, 2),
+        "permutation": Permutation(5),
+        "diagonal": Diagonal((3, 4)),
+        "kronecker": Kronecker((3, 5), (4, 2)),
+        "kronecker_three": Kronecker((3, 2, 2), (2, 4, 3)),
+        "kronecker_sum_of": KroneckerSumOf(3, (2, 4), (3, 2)),
+        "kronsum": Kronsum(3, 4),
+        "monarch": Monarch(3, 4, 6, 5),
+        "btt": Monarch(3, 4, 6, 5, 2),
+        "low_rank": LowRank(7, 6, 2),
+        "outer_product": OuterProduct(3, 4),
+        "dplr": DiagonalPlusLowRank(6, 2),
+        "lora": DiagonalPlusLowRank(6, 2, full=True),
+        "toeplitz": t,
+        "hankel": Toeplitz.hankel(4, 7),
+        "circulant": Toeplitz.circulant(6),
+        "strided_toeplitz": Toeplitz((Level(4, 3, 11, 2, -1, 4),)),
+        "two_level_toeplitz": Toeplitz((Level(3, 4, 6, 1, -1, 3), Level(2, 3, 4, 1, 1, 0))),
+        "scaled_toeplitz": ScaledToeplitz(t),
+        "banded": Banded(6, 7, 1, 2),
+        "block_diagonal": BlockDiagonal(4, 3, 2),
+        "block_sparse": BlockSparse((4, 6), (3, 2), 5),
+        "sparse": BlockSparse((4, 6), (1, 1), 5),
+        "blast": Blast(2, 3, 4, 2, 3),
+        "cp": CP((4,), (3, 5), 2),
+        "tucker": Tucker((4, 2), (3,), (2, 2, 3)),
+        "tensor_train": TensorTrain((2, 3, 4), (4, 3, 2), (2, 3)),
+        "hadamard": Hadamard(3),
+        "householder": Householder(7),
+        "vandermonde": Vandermonde(4, 5),
+        "transposed_monarch": Turned(Monarch(3, 4, 6, 5)),
+        "transposed_toeplitz": Turned(t),
+        "transposed_banded": Turned(Banded(6, 7, 1, 2)),
+        "transposed_block_sparse": Turned(BlockSparse((4, 6), (3, 2), 5)),
+        "shuffled_kronecker": Ordered(both, (1, 0), (0, 1)),
+        "toeplitz_beside_dense": Beside(t, a),
+        "toeplitz_beside_toeplitz": Beside(t, Toeplitz.of(3, 4, "u")),
+        "batch_toeplitz": Batch(t, 3),
+        "batch_kronecker": Batch(both, 3, frozenset({"B"})),
+        "batch_transposed_toeplitz": Batch(Turned(t), 2),
+        "transposed_batch": Turned(Batch(Beside(t, a), 2)),
+        "rotation": product(Hadamard(3), scaling("d", (2, 2, 2)), Hadamard(3)),
+        "product": Times(Turned(both), both),
+        "sum": Plus(both, Kronecker((3, 5), (4, 2), ("C", "D"))),
+    }
+
+
+__all__ = [
+    "CP",
+    "RULES",
+    "SUM_RULES",
+    "AffinePermutation",
+    "Banded",
+    "Batch",
+    "Beside",
+    "Blast",
+    "BlockDiagonal",
+    "BlockSparse",
+    "Declared",
+    "Defined",
+    "Diagonal",
+    "DiagonalPlusLowRank",
+    "Hadamard",
+    "Householder",
+    "Identity",
+    "Kronecker",
+    "KroneckerSumOf",
+    "Kronsum",
+    "Leaf",
+    "Level",
+    "LowRank",
+    "Match",
+    "Monarch",
+    "Operator",
+    "Ordered",
+    "OuterProduct",
+    "Permutation",
+    "Plus",
+    "Rule",
+    "ScaledToeplitz",
+    "Structure",
+    "SumRule",
+    "TensorTrain",
+    "Times",
+    "Toeplitz",
+    "Tucker",
+    "Turned",
+    "Vandermonde",
+    "View",
+    "identity",
+    "kron",
+    "matrix",
+    "product",
+    "samples",
+    "scaling",
+]

@@ -42,15 +42,15 @@ class Structure:
         return self.operator().dense(dtype, semiring)
 
     def applies(
-        self, batch: tuple[int, ...] = (), dtype: DType = F64, semiring: Semiring = PLUS_TIMES
+        self, batch: tuple[int, ...] = (), dtype: DType = F64, semiring: Semiring = PLUS_TIMES, x: str = "x"
     ) -> tuple[Program, ...]:
-        """Equal programs of the product with the input `x` of shape batch + columns; the output is `y`.
+        """Equal programs of the product with the input `x` of shape batch + columns, whose one output is the product.
 
         Only methods that are right in the semiring are given.
         """
         operator = self.operator()
         allowed = (m for m in self.methods() if m.allowed(dtype, semiring))
-        return tuple(applied(m, operator, batch, dtype, semiring) for m in allowed)
+        return tuple(applied(m, operator, batch, dtype, semiring, x) for m in allowed)
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,6 @@ class Plus(Structure):
             Method(f"{f.name} plus {g.name}", joined(f.run, g.run), self._needs(f, g))
             for f, g in _pairs(self.first, self.second)
         )
-
-    def methods(self) -> tuple[Method, ...]:
-        """The contraction needs a ring where a coefficient stands."""
-        found = super().methods()
-        needs = "semiring" if self.coefficient == 1 else "ring"
-        return (Method(found[0].name, found[0].run, needs), *found[1:])
 
     def _needs(self, f: Method, g: Method) -> str:
         needs = _stronger(f, g)
@@ -279,11 +273,6 @@ class Defined(Structure):
         kept = {n: o for n, o in inner.operands.items() if n not in made} | dict(self.operands)
         terms = tuple(t._replace(coefficient=t.coefficient * self.coefficient) for t in inner.terms)
         return Operator(inner.rows, inner.cols, terms, inner.extents, kept, self.lets + inner.lets)
-
-    def methods(self) -> tuple[Method, ...]:
-        """The contraction needs a ring where a coefficient stands."""
-        found = contraction(self.operator())
-        return (Method(found.name, found.run, "semiring" if self.coefficient == 1 else "ring"), *self.extra())
 
     def extra(self) -> tuple[Method, ...]:
         """The methods of the structure, after the lets."""

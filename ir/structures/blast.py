@@ -62,7 +62,7 @@ class Blast(Structure):
 
     @staticmethod
     def recognise(view: View, again: Again) -> Match | None:
-        """Three operands with one summed index in common; one of them couples a row and a column digit of the others."""
+        """Three operands with one summed index in common; one of them couples digits of the others."""
         if view.opaque or len(view.bound) != 1 or len(view.atoms) != 3:
             return None
         r = view.bound[0]

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from ..expr import Const, Einsum, Equation, Expr, Input, Map, Position, Program, Read, free_indices, transform
+from ..expr import Const, Einsum, Equation, Expr, Input, Map, Position, Program, Read, transform
 from ..functions import CAST
 from ..index import Affine, Index
 from ..semiring import Scalar, Semiring
-from ..size import ONE, Size
+from ..size import Size
 from ..types import BOOL as _BOOL
 from ..types import C64, C128, DType, accumulation_type
 from .operator import Atom, Let, Operand, Operator, Term
-from .slot import Slot, slot, var
+from .slot import Slot, var
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,9 @@ def contraction(operator: Operator) -> Method:
         made = x.complex or any(_is_complex(n, b, operator) for t in terms for n, _ in t.atoms)
         return b.let(shape, map(var, (*batch, *op.rows)), terms, made)
 
-    return Method("contraction", run)
+    used = [operator.operands[n] for t in operator.terms for n, _ in t.atoms if n in operator.operands]
+    needs = "ring" if any(t.coefficient != 1 for t in operator.terms) or any(o.formula for o in used) else "semiring"
+    return Method("contraction", run, "complex" if any(o.complex for o in used) else needs)
 
 
 def _is_complex(name: str, b: Builder, operator: Operator) -> bool:
@@ -193,6 +195,9 @@ def applied(
     output: str = "y",
 ) -> Program:
     """The program of a method: inputs are the operands and `x` of shape batch + columns, the output is `y`."""
+    assert x not in operator.operands, f"'{x}' is an operand already"
+    while output in operator.operands or output == x:
+        output += "_"
     b = Builder()
     result = method.run(b, Value(x, batch + operator.shape[1]))
     operands = {**operator.operands, **b.operands, x: Operand(batch + operator.shape[1])}

@@ -35,9 +35,14 @@ class Declared:
         if len(view.atoms) != 1 or view.affine or len(view.rows) != 1 or len(view.cols) != 1:
             return None
         atom = view.atoms[0]
-        if len(view.shapes[atom.name]) != 2 or len(atom.ports) != 2 or view.digits(view.out + view.x) != (
-            *view.rows,
-            *view.cols,
+        if (
+            len(view.shapes[atom.name]) != 2
+            or len(atom.ports) != 2
+            or view.digits(view.out + view.x)
+            != (
+                *view.rows,
+                *view.cols,
+            )
         ):
             return None
         kind = next((KINDS[f] for f in sorted(view.known(0)) if f in KINDS), None)

@@ -46,11 +46,6 @@ class Hadamard(Structure):
         extents = dict.fromkeys(rows + cols, 2)
         return Operator(rows, cols, (Term(1, atoms),), extents, {"hadamard.2": Operand((2, 2), _SIGN)})
 
-    def methods(self) -> tuple[Method, ...]:
-        """The contraction and the butterflies."""
-        contraction = super().methods()[0]
-        return (Method(contraction.name, contraction.run, "ring"), *self.extra())
-
     def extra(self) -> tuple[Method, ...]:
         """One sweep of butterflies for each digit: n log n additions."""
         return (Method("butterfly", self._butterfly, "ring"),)

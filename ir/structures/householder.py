@@ -46,10 +46,10 @@ class Householder(Structure):
             reflection = "unit" in views[outer[0]].known(0) and views[outer[0]].coefficient == -2
             if reflection and views[same[0]].coefficient == 1:
                 return Match("householder", {"vectors": 1})
-        if {"identity", "diagonal"} & set(kinds) and {"low_rank", "outer_product"} & set(kinds):
-            if set(kinds) <= {"identity", "diagonal", "low_rank", "outer_product"}:
-                rank = sum(m.options.get("rank", 0) for m in matches if m is not None)
-                return Match("dplr", {"rank": rank})
+        thin, low = {"identity", "diagonal"}, {"low_rank", "outer_product"}
+        if thin & set(kinds) and low & set(kinds) and set(kinds) <= thin | low:
+            rank = sum(m.options.get("rank", 0) for m in matches if m is not None)
+            return Match("dplr", {"rank": rank})
         return None
 
 

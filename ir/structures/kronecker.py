@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import prod
 
-from .algebra import Beside, Plus, Structure, arranged, identity, kron, matrix
+from .algebra import Beside, Plus, Structure, arranged, identity, kron, matrix, ones
 from .build import Method
 from .operator import Operator, dense
 from .slot import var
@@ -49,12 +49,15 @@ class Kronecker(Structure):
         parts = tuple(again(v) if v.affine or len(v.atoms) > 1 or any(v.known(0)) else None for v in views)
         order = sorted(range(len(groups)), key=lambda k: _first(view, groups[k]))
         terms = [(p.term if p and p.term else None) or leaf(v) for v, p in zip(views, parts, strict=True)]
-        have = tuple(
-            tuple(d for k in order for d in view.digits(views[k].out if end == 0 else views[k].x)) for end in (0, 1)
-        )
-        term = arranged(
-            kron(*(terms[k] for k in order)), (have[0], have[1]), (view.digits(view.out), view.digits(view.x))
-        )
+        factors = [terms[k] for k in order]
+        rows = [i for k in order for i in views[k].out]
+        cols = [i for k in order for i in views[k].x]
+        alone = [i for i in view.rows if i not in rows], [i for i in view.cols if i not in cols]
+        if alone[0] or alone[1]:  # digits that no operand has: all ones
+            ends = (tuple(view.extents[d] for d in view.digits(end)) for end in alone)
+            factors.append(ones(*ends))
+        have = view.digits((*rows, *alone[0])), view.digits((*cols, *alone[1]))
+        term = arranged(kron(*factors), have, (view.digits(view.out), view.digits(view.x)))
         kinds = tuple(parts[k].kind if parts[k] else "dense" for k in order)  # type: ignore[union-attr]
         options = {"factors": kinds, "permuted": is_permuted(view, groups)}
         return Match("kronecker", options, term, tuple(parts[k] for k in order))
@@ -91,9 +94,7 @@ class KroneckerSumOf(Structure):
 
     def operator(self) -> Operator:
         """Both factors with the summed index."""
-        a, b = (
-            dense(name, (self.terms, r), (c,)) for name, r, c in zip(self.names, self.rows, self.cols, strict=True)
-        )
+        a, b = (dense(name, (self.terms, r), (c,)) for name, r, c in zip(self.names, self.rows, self.cols, strict=True))
         both = a.beside(b)
         (p, i, q, k), (j, l) = both.rows, both.cols  # noqa: E741
         terms = tuple(t.put(q, var(p)) for t in both.terms)
@@ -174,5 +175,3 @@ def one_factor(view: View) -> tuple[int, ...] | None:
     cols = tuple(k for k, i in enumerate(view.x) if view.at(i))
     free = [i for i in view.batch if not view.at(i)]
     return rows if free and rows and rows == cols and len(view.out) == len(view.x) else None
-
-

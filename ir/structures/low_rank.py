@@ -92,15 +92,15 @@ class OuterProduct(Structure):
 
 @dataclass(frozen=True)
 class DiagonalPlusLowRank(Structure):
-    """diag(d) + U V; with `dense` a dense operand in place of the diagonal."""
+    """diag(d) + U V; with `full` a dense operand in place of the diagonal."""
 
     size: int
     rank: int
-    dense: bool = False
+    full: bool = False
     names: tuple[str, str, str] = ("d", "U", "V")
 
     def _term(self) -> Structure:
-        first = matrix(self.names[0], self.size, self.size) if self.dense else scaling(self.names[0], self.size)
+        first = matrix(self.names[0], self.size, self.size) if self.full else scaling(self.names[0], self.size)
         return Plus(first, LowRank(self.size, self.size, self.rank, self.names[1:]))
 
     def operator(self) -> Operator:

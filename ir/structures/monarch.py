@@ -22,7 +22,7 @@ class Monarch(Structure):
     """y[l,j] = L[j,l,k,r] R[k,j,i,r] x[k,i]; the rank index is left out where rank is 1.
 
     >>> Monarch(4, 3, 5, 2).operator().size
-    (15, 8)
+    (20, 6)
     """
 
     j: int
@@ -64,7 +64,9 @@ class Monarch(Structure):
             rank = view.size(r)
             small = min(view.size(a), view.size(e))
             if rank >= small:
-                return Near("btt", f"rank {rank} is not below the block's {small}: the product formed ahead is as small")
+                return Near(
+                    "btt", f"rank {rank} is not below the block's {small}: the product formed ahead is as small"
+                )
             blocks = (_before(view.out, f, e) and _before(view.x, g, a)) or (
                 _before(view.out, sorted(e), f) and _before(view.x, sorted(a), g)
             )

@@ -211,12 +211,15 @@ class Operator:
         return Operator((row, *new.rows), (col, *new.cols), terms, extents, operands, tuple(map(lifted, new.lets)))
 
     def dense(self, dtype: DType = F64, semiring: Semiring = PLUS_TIMES) -> Program:
-        """The program of the matrix itself: an input for each operand, the output `W` of shape rows + columns."""
+        """The program of the matrix itself: an input for each operand, one output of shape rows + columns (`W`)."""
         from .build import close
 
         slots = tuple(map(var, self.rows + self.cols))
-        let = Let("W", self.shape[0] + self.shape[1], slots, self.terms, self.extents)
-        return close(self.operands, (*self.lets, let), "W", dtype, semiring)
+        name = "W"
+        while name in self.operands or any(x.name == name for x in self.lets):
+            name += "_"
+        let = Let(name, self.shape[0] + self.shape[1], slots, self.terms, self.extents)
+        return close(self.operands, (*self.lets, let), name, dtype, semiring)
 
     def apply(self, batch: tuple[int, ...] = (), dtype: DType = F64, semiring: Semiring = PLUS_TIMES) -> Program:
         """The program of the product with the input `x` of shape batch + columns; the output is `y`."""

@@ -100,4 +100,3 @@ class Permutation(Structure):
         if len(view.atoms) == 1 and "permutation" in view.known(0) and len(view.rows) == len(view.cols) == 1:
             return Match("permutation", {"declared": True}, leaf(view))
         return None
-

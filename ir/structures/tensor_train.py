@@ -47,7 +47,7 @@ class TensorTrain(Structure):
         sites = op.terms[0].atoms
         batch = b.indices(x.shape[: len(x.shape) - len(sites)])
         done: list[str] = []  # rows already made, first site last
-        current, rank = x, [str(i) for i in ()]
+        current, rank = x, list[str]()
         for k in reversed(range(len(sites))):
             read = Atom(current.name, tuple(map(var, (*batch, *op.cols[: k + 1], *rank, *done))))
             rank = [sites[k].slots[0].terms[0][0]] if k else []

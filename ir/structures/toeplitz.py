@@ -185,7 +185,9 @@ class ScaledToeplitz(Structure):
 def _aligned(view: View) -> bool:
     """Whether the levels stand in one order in the operand, in the rows and in the columns."""
     slots = sorted(view.atoms[0].ports, key=lambda p: p[0][0])
-    pairs = [(next(i for i in q.indices if i in view.rows), next(i for i in q.indices if i in view.cols)) for _, q in slots]
+    pairs = [
+        (next(i for i in q.indices if i in view.rows), next(i for i in q.indices if i in view.cols)) for _, q in slots
+    ]
     return tuple(i for i, _ in pairs) == view.out and tuple(j for _, j in pairs) == view.x
 
 

@@ -29,7 +29,9 @@ class Tucker(Structure):
         ranks = [f"r{k}" for k in range(len(digits))]
         extents = dict(zip(digits + ranks, self.rows + self.cols + self.ranks, strict=True))
         atoms = [Atom(f"{self.name}.core", tuple(map(var, ranks)))]
-        atoms += [Atom(f"{self.name}.{k}", (var(d), var(r))) for k, (d, r) in enumerate(zip(digits, ranks, strict=True))]
+        atoms += [
+            Atom(f"{self.name}.{k}", (var(d), var(r))) for k, (d, r) in enumerate(zip(digits, ranks, strict=True))
+        ]
         operands = {n: Operand(tuple(extents[s.terms[0][0]] for s in slots)) for n, slots in atoms}
         k = len(self.rows)
         return Operator(tuple(digits[:k]), tuple(digits[k:]), (Term(1, tuple(atoms)),), extents, operands)

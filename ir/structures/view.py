@@ -23,8 +23,8 @@ DELTA, STEP = "delta", "step"
 SELECTIONS = frozenset({"permutation", "selection"})  # 0/1 matrices that rules for dense operands leave alone
 
 Port: TypeAlias = "tuple[tuple[tuple[int, int], ...], Slot]"
-"""(((axis, weight), ...), slot): where a slot goes in its operand. A digit adds weight x digit to the axis, one pair for
-each of the fine digits that it was merged from; weight 0 means that the slot is all that the axis is read at."""
+"""(((axis, weight), ...), slot): where a slot goes in its operand. A digit adds weight x digit to the axis, with a pair
+for each of the fine digits that it was merged from; weight 0 means that the slot is all that the axis is read at."""
 
 
 class Factor(NamedTuple):
@@ -48,8 +48,8 @@ class Factor(NamedTuple):
 class View:
     """One term: coefficient x atoms, from the digits `x` of the argument to the digits `out` of the result.
 
-    `fine` tells the digits that a digit was merged from. `shapes` and `facts` speak of operands; `lets` define operands that simplification made (a product of two vectors);
-    `notes` are facts found on the way: ("reduce the argument first", index), ("identity on", digits), ...
+    `fine` tells the digits that a digit was merged from. `shapes` and `facts` speak of operands; `lets` define operands
+    that simplification made (a product of two vectors); `notes` are facts found on the way.
     """
 
     coefficient: Scalar
@@ -188,7 +188,7 @@ class Component(NamedTuple):
 
 @dataclass(frozen=True)
 class Match:
-    """What a rule proved: a kind in snake case, its figures, and the term of the algebra if it is more than the network.
+    """What a rule proved: a kind in snake case, its figures, and the term if it is more than the network.
 
     `parts` are the matches of factors or of the terms of a sum.
     """
@@ -214,7 +214,8 @@ Rule: TypeAlias = "Callable[[View, Again], Match | Near | None]"
 def operator_of(view: View) -> Operator:
     """The view as an operator: rows `out`, columns `x`; a digit that both have is on either side, tied by a delta."""
     extents = dict(view.extents)
-    rows, cols, deltas = list(view.digits(view.out)), [], []
+    rows, cols = list(view.digits(view.out)), list[str]()
+    deltas: list[tuple[Slot, Slot]] = []
     for i in view.digits(view.x):
         if i in rows or i in cols:
             twin = f"{i}'{len(cols)}"
@@ -275,12 +276,6 @@ def defined(structure: Structure, view: View) -> Structure:
 def leaf(view: View) -> Structure:
     """The view as a structure of its own, without further methods."""
     return Leaf(operator_of(view))
-
-
-def in_order(side: Sequence[str], groups: Sequence[Sequence[str]]) -> bool:
-    """Whether the groups of digits stand one after the other."""
-    places = [[side.index(i) for i in g] for g in groups if g]
-    return all(max(a) < min(b) for a, b in zip(places, places[1:], strict=False))
 
 
 def between(view: View, keep: Sequence[int], rows: Sequence[str], cols: Sequence[str]) -> Operator:

@@ -6,8 +6,10 @@ Numbers are those of the page; what belongs to running programs (verified struct
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
+import stein
 from stein.frontend.classic import check_shapes, elaborate_spec, parse_interleaved, parse_spec
 from stein.frontend.declare import Declaration, parse_structure
 from stein.frontend.elaborate import elaborate
@@ -45,6 +47,13 @@ def classic(spec: str, *shapes: tuple[int, ...], names: bool = False) -> Callabl
 
 def repeated_output() -> Any:
     return elaborate_spec(parse_spec("i->ii"), (1,), ((False,),), (F64,))
+
+
+def broken(declared: str) -> Callable[[], Any]:
+    """A structure that is declared and does not hold, found by a call with `check=True`."""
+    values = np.array([[2.0, 5.0, 6.0], [1.0, 3.0, 5.0], [0.5, 1.0, 2.0]])
+    text = f"W: f64[n,n] {declared}; y[i] = W[i,j]*x[j]"
+    return lambda: stein.compile(text, check=True)(W=values, x=np.ones(3))
 
 
 S, H, D, T, E = EinsumSyntaxError, ShapeError, DTypeError, StructureError, EncryptionError
@@ -86,6 +95,9 @@ CASES: dict[str, tuple[type[SteinError], Callable[[], Any]]] = {
     "19-axes": (H, program("A: f32[n,m]; y[i] = A[i,j,k]")),
     "20-block": (T, program("W: bsr(block=32)\ny = W @ x", W=(100, 64), x=(64,))),
     "20-block-called": (T, call("W: f64[m,n] bsr(block=32); y[i] = W[i,j]*x[j]", W=(100, 64), x=(64,))),
+    "21-toeplitz": (T, broken("toeplitz")),
+    "21-lower": (T, broken("lower")),
+    "21-permutation": (T, broken("permutation")),
     "22-kron-one": (S, program("K = kron(A)", A=(2, 3))),
     "22-kron-order": (S, program("K = kron(A, t)", A=(2, 3), t=(2, 3, 2))),
     "23-ring": (S, program("d[i,j] = A[i,k]*B[k,j] - C[i,j] over maxplus", A=(2, 3), B=(3, 2), C=(2, 2))),
@@ -98,6 +110,7 @@ CASES: dict[str, tuple[type[SteinError], Callable[[], Any]]] = {
     "28-literal": (D, typed("y[i] = 300*x[i]", x=Declaration((4,), I8))),
     "29-first-argument": (D, lambda: parse_interleaved([5, "A"])),
     "29-label": (D, lambda: parse_interleaved(["A", [0.5, 1]])),
+    "28-padding": (D, typed("x: i8[n] pad=300; y[i] = x[i-1] for i in 0..n")),
     "30-option": (T, program("W: bsr(blok=32)", W=(64, 64))),
     "30-option-keyword": (T, lambda: parse_structure("bsr(blok=32)")),
     "30-structure": (T, program("W: f64[n,n] toeplits\ny = W @ x", x=("n",))),
@@ -109,6 +122,8 @@ CASES: dict[str, tuple[type[SteinError], Callable[[], Any]]] = {
     "31-mod": (S, program("c, x: f64[n]; y[i] = c[i-j mod n]*x[j]")),
     "31-composite": (H, call("y[i,j] = x[(i j)]*a[i]", x=(7,), a=(2,))),
     "31-solve": (BackendError, program("y = solve(A, b)", A=("n", "n"), b=("n",))),
+    "31-number": (S, program("y[i] = 2x[i]", x=(3,))),
+    "31-update": (H, call("C[i+2] += x[i]", C=(4,), x=(3,))),
     "31-size": (H, program("y[i] = x[i] for i in 0..m", x=(3,))),
 }
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from stein.frontend.elaborate import elaborate
 from stein.frontend.parser import parse_program
-from stein.ir.expr import Program
+from stein.ir.expr import Program, Structure
 from stein.passes.recognise import Finding
 
-SIZES = dict(
-    a=4, b=5, c=6, d=3, e=4, f=5, g=3, h=7, i=4, j=5, k=6, l=7, m=3, n=3, o=5, p=6, q=7, r=2, s=2, t=3, u=4, v=5
-)  # fmt: skip
+_EXTENTS = (4, 5, 6, 3, 4, 5, 3, 7, 4, 5, 6, 7, 3, 3, 5, 6, 7, 2, 2, 3, 4, 5)
+SIZES = dict(zip("abcdefghijklmnopqrstuv", _EXTENTS, strict=True))
 _ACCESS = re.compile(r"\b([A-Za-z]\w*)\[([\w, ]*)\]")
 
 
@@ -33,30 +32,46 @@ class Case:
     argument: str = "x"
     has: Callable[[Finding], bool] | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+    unit: tuple[str, ...] = ()  # operands that are known to be of length 1
 
     @cached_property
     def program(self) -> Program:
         """The elaborated program."""
-        return elaborate(parse_program(self.declared), {})
+        program = elaborate(parse_program(self.declared), {})
+        inputs = (replace(i, structure=(Structure("unit"),)) if i.name in self.unit else i for i in program.inputs)
+        return replace(program, inputs=tuple(inputs))
 
     @cached_property
     def declared(self) -> str:
         """The text with a declaration for each operand."""
         extents = SIZES | dict(self.sizes)
-        given = set(re.findall(r"(?:^|[;,])\s*(\w+)(?=[\w, ]*:)", self.text))
-        made = set(re.findall(r"(?:^|;)\s*(\w+)(?:\[[^\]]*\])?\s*=", self.text))
-        lines = {}
-        for name, slots in _ACCESS.findall(self.text):
-            if name in given or name in made or name in ("sum", "for"):
+        statements = [t.strip() for t in self.text.split(";")]
+        known: set[str] = set()
+        lines: dict[str, str] = {}
+        for statement in statements:
+            if re.match(r"[\w, ]+:", statement):
+                known.update(n.strip() for n in statement.split(":")[0].split(","))
                 continue
-            shape = ", ".join(str(extents[i.strip()]) for i in slots.split(","))
-            lines.setdefault(name, f"{name}: f64[{shape}]")
+            left, right = statement.split("=", 1)
+            for name, slots in _ACCESS.findall(right):
+                if name not in known and name not in lines and name not in ("sum", "for"):
+                    shape = ", ".join(str(extents[i.strip()]) for i in slots.split(","))
+                    lines[name] = f"{name}: f64[{shape}]"
+            known.add(left.split("[")[0].strip())
         return "; ".join([*lines.values(), self.text])
 
 
-def case(number: str, text: str, kind: str | None, argument: str = "x", has: Any = None, **sizes: int) -> Case:
+def case(
+    number: str,
+    text: str,
+    kind: str | None,
+    argument: str = "x",
+    has: Any = None,
+    unit: tuple[str, ...] = (),
+    **sizes: int,
+) -> Case:
     """A case with its own sizes."""
-    return Case(number, text, kind, argument, has, sizes)
+    return Case(number, text, kind, argument, has, sizes, unit)
 
 
 KRON = "y[i,k] = A[i,j]*B[k,l]*x[j,l]"
@@ -90,7 +105,7 @@ CASES = (
     case("18", "y[g,o] = W[g,o,i]*x[g,i]", "block_diagonal"),
     case("19-", "y[o] = M[g,o,i]*x[g,i]", None),
     case("20", "y[i] = A[i,i]*x[i]", "diagonal"),
-    case("21", "y[i] = (i == j)*(j == k)*x[k] for j in 0..4", "identity", k=4),
+    case("21", "y[i] = (i == j)*(j == k)*x[k] for i in 0..4, j in 0..4", "identity", k=4),
     case("22", "x: f64[4,4]; y = x[i,i]", "trace"),
     case("23", "t: f64[13]; y[i] = t[i-j+6]*x[j] for i in 0..7", "toeplitz", j=7),
     case("24", "t: f64[6] pad=0; x: f64[9] pad=0; y[i] = t[c]*x[i-c] for i in 0..9", "toeplitz",
@@ -116,7 +131,7 @@ CASES = (
     case("35", "y[o] = B[o,r]*A[r,i]*(sum[g] x[g,i])", "low_rank",
          has=lambda f: "the argument is summed first over" in f.options["first"], o=9, i=9),
     case("36", "y[b,j] = q[b,c]*k[j,c]", None, "q"),
-    case("37", "v: f64[8] unit; y[i] = x[i] - 2*v[i]*v[j]*x[j]", "householder", i=8, j=8),
+    case("37", "y[i] = x[i] - 2*v[i]*v[j]*x[j]", "householder", unit=("v",), i=8, j=8),
     case("37b", "y[i] = x[i] - 2*v[i]*v[j]*x[j]", "dplr", i=8, j=8),
     case("37-", "y[i] = x[i] - 2*u[i]*v[j]*x[j]", "dplr", i=8, j=8),
     case("38", "x: f64[12]; z[a,b] = x[(a b)] for a in 0..3, b in 0..4; w[(c d)] = z[c,d]; y[p] = w[p]", "identity"),
@@ -134,5 +149,5 @@ CASES = (
     case("39d", "y[k] = A[k,r]*B[i,r]*C[j,r]*x[i,j]", "cp"),
     case("40", "y[i,k] = A[i,j]*A[k,l]*x[j,l]", "kronecker", k=4, l=5),
     case("42-", "y[i] = x[i]*A[i,j]*x[j]", None, i=4, j=4),
-    case("42b-", "y[i] = exp(x[j])*A[i,j]*x[k]*B[j,k]", None, j=5, k=5),
+    case("42b-", "z[j] = exp(x[j]); y[i] = A[i,j]*z[j]", None),
 )  # fmt: skip

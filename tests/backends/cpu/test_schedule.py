@@ -239,7 +239,7 @@ def test_integer_infinities_annihilate(ring: str, name: str) -> None:
 def test_a_result_in_an_order_that_no_tile_likes_is_stored_last() -> None:
     """Attention scores whose heads are innermost in memory: computed head by head, then brought into that order."""
     rng = np.random.default_rng(6)
-    h, q, k, d = 8, 96, 100, 64
+    h, q, k, d = 8, 96, 100, 128
     small = replace(host(), level2=64 << 10)  # so that the result is far from the processor
     left = rng.integers(-4, 5, (q, h, d)).astype(np.float32)
     right = rng.integers(-4, 5, (k, h, d)).astype(np.float32)
@@ -271,3 +271,13 @@ def test_narrow_transposes(order: str, extents: tuple[int, int, int]) -> None:
     problem = Contraction(axes, (F32, F32), (Load(0),), F32)
     execute(schedule(problem), [out.view(np.uint8), source.view(np.uint8)], [0, 0])
     assert np.array_equal(out, source.transpose(1, 0, 2) if order == "ab" else source.transpose(2, 0, 1))
+
+
+def test_a_narrow_right_operand_is_turned() -> None:
+    """Eight columns fill half a vector: the right operand is laid out by columns, and dot products fill whole ones."""
+    n, k = 1024, 8
+    axes = (Axis(n, (4 * k, 4 * n, 0)), Axis(k, (4, 0, 4)), Axis(n, (0, 4, 4 * k), True))
+    avx512 = replace(host(), vector_bytes=64, registers=32)
+    plan = schedule(Contraction(axes, (F32,) * 3, (Load(0), Load(1)), F32), machine=avx512)
+    assert plan.families[0].startswith("laid") and len(plan.stages) == 2
+    assert "tile u x plustimes over v" in plan.describe()

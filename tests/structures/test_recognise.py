@@ -1,0 +1,199 @@
+"""Findings beyond the public cases: near misses, facts, declared structure, regions, sizes, and random networks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stein.passes.recognise as module
+from stein.frontend.elaborate import elaborate
+from stein.frontend.parser import parse_program
+from stein.ir.expr import Program
+from stein.ir.structures import RULES, Match, Toeplitz, View
+from stein.passes.canonical import views
+from stein.passes.facts import rank_bound
+from stein.passes.network import networks
+from stein.passes.recognise import Declared, Finding, Proved, near_misses, recognise
+from stein.tests.structures import cases, oracle, randoms
+
+NETWORKS = 250  # in CI; `python tests/structures/randoms.py --networks 20000` at length
+
+
+def _program(text: str) -> Program:
+    return elaborate(parse_program(text), {})
+
+
+def _kinds(text: str, argument: str | None = "x") -> list[str]:
+    return [f.kind for f in recognise(_program(text), argument)]
+
+
+def test_random_networks() -> None:
+    found, wrong = randoms.judge_networks(NETWORKS, 11)
+    assert not wrong, wrong[0]
+    assert sum(found.values()) > NETWORKS / 10
+
+
+def _always(kind: str, options: dict[str, Any], when: Callable[[View], bool]) -> Callable[[View, Any], Match | None]:
+    return lambda view, again: Match(kind, options) if when(view) else None
+
+
+PLANTED = {
+    "a Khatri-Rao product taken for Kronecker": _always(
+        "kronecker", {"permuted": False, "factors": ()}, lambda v: len(v.atoms) == 2 and len(v.cols) == 2 and v.exact
+    ),
+    "low rank with one rank too few": _always(
+        "low_rank", {"rank": 1}, lambda v: len(v.bound) == 1 and len(v.atoms) == 2
+    ),
+    "circulant for any modulus": _always(
+        "circulant", {"levels": ("circulant",)}, lambda v: any(q.modulus for _, q in v.affine)
+    ),
+    "Toeplitz for a stride": _always(
+        "toeplitz", {"levels": ("toeplitz",)}, lambda v: any(abs(c) == 2 for _, q in v.affine for _, c in q.terms)
+    ),
+    "Monarch for whatever has two operands": _always(
+        "monarch", {"rank": 1}, lambda v: len(v.atoms) == 2 and len(v.rows) == len(v.cols) == 2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_planted_wrong_rules_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RULES", (PLANTED[name], *RULES))
+    _, wrong = randoms.judge_networks(400, 3, True)
+    assert wrong
+
+
+def test_terms_that_lie_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rule(view: View, again: Any) -> Match | None:
+        found = Toeplitz.recognise(view, again)
+        if found is None or not isinstance(found.term, Toeplitz):
+            return None
+        level = found.term.levels[0]
+        return replace(found, term=Toeplitz((replace(level, offset=level.offset + 1),), found.term.name))
+
+    monkeypatch.setattr(module, "RULES", (rule, *RULES))
+    assert randoms.judge_networks(400, 3, True)[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        ("15-", "low_rank", "rank 5 saves nothing"),
+        ("13-", "btt", "rank 9 is not below"),
+        ("42-", "linear", "occurs 2 times"),
+    ],
+)
+def test_near_misses_have_a_reason(number: str, kind: str, words: str) -> None:
+    case = next(c for c in cases.CASES if c.number == number)
+    found = [n for n in near_misses(case.program, case.argument) if n.kind == kind]
+    assert found and words in found[0].reason
+
+
+def test_an_argument_inside_of_a_function_is_refused() -> None:
+    program = _program("A: f64[4,4]; x: f64[4]; y[i] = exp(x[i])*A[i,i]*x[i]")
+    assert not [f for f in recognise(program, "x") if f.argument == "x"]
+    assert "inside of a function" in near_misses(program, "x")[0].reason
+
+
+def test_symmetric_results() -> None:
+    gram = "A: f64[4,5]; B: f64[4,5]; y[i,k] = A[i,j]*{}[k,j]"
+    assert "symmetric" in _kinds(gram.format("A"), None)
+    assert "symmetric" not in _kinds(gram.format("B"), None)
+    assert "symmetric" not in _kinds("A: f64[4,4]; y[i,k] = A[i,k] + A[k,i]*A[i,i]", None)
+    assert "symmetric" in _kinds("A: f64[4,4]; y[i,k] = A[i,k] + A[k,i]", None)
+    assert "symmetric" not in _kinds("A: f64[4,4]; x: f64[4]; y[i,k] = A[i,k]*x[k]*x[i]", None)
+
+
+def test_facts() -> None:
+    gram = "A: f64[4,9]; x: f64[9]; y[i] = A[k,i]*A[k,j]*x[j]"
+    assert {"rank", "symmetric_operator", "psd"} <= set(_kinds(gram))
+    assert "psd" not in _kinds("A: f64[4,9]; D: f64[4]; x: f64[9]; y[i] = A[k,i]*D[k]*A[k,j]*x[j]")
+    head = "P: f64[3,3] orthogonal; Q: f64[4,4] orthogonal; R: f64[4,4]; x: f64[3,4]; "
+    assert "orthogonal" in _kinds(head + "y[i,k] = P[i,j]*Q[k,l]*x[j,l]")
+    assert "orthogonal" not in _kinds(head + "y[i,k] = P[i,j]*R[k,l]*x[j,l]")
+    permutations = "P, Q: f64[4,4] permutation; x: f64[4]; y[i] = P[i,j]*Q[k,j]*x[k]"
+    assert {"orthogonal", "doubly_stochastic", "permutation"} <= set(_kinds(permutations))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_rank_bounds(seed: int) -> None:
+    """The minimal cut bounds the numeric rank from above; generic operands mostly reach it."""
+    program = randoms.random_network(random.Random(seed))
+    (network,) = networks(program)
+    found = views(network, "x")
+    finding = Finding("y", "rank", None, Proved("minimal cut"), argument="x")
+    judge = randoms.Judge(program, finding)
+    bound = sum(rank_bound(v, v.rows, v.cols) for v in found)
+    rank = max(randoms.rank_of(judge.matrix(w, judge.names, judge.rows)) for w in judge.slices)
+    assert rank <= bound
+
+
+def test_rank_bound_is_reached_by_generic_operands() -> None:
+    program = _program("A: f64[4,5,2]; B: f64[2,3,5,6]; x: f64[6,3]; y[i,j] = A[i,j,r]*B[r,s,j,k]*x[k,s]")
+    (network,) = networks(program)
+    (view,) = views(network, "x")
+    judge = randoms.Judge(program, Finding("y", "rank", None, Proved("minimal cut"), argument="x"))
+    assert rank_bound(view, view.rows, view.cols) == randoms.rank_of(
+        judge.matrix(judge.slices[0], judge.names, judge.rows)
+    )
+
+
+def test_declared_structure_is_found_and_marked() -> None:
+    program = _program("W: f64[5,5] toeplitz; B: f64[3,4]; x: f64[5,4]; y[i,k] = W[i,j]*B[k,l]*x[j,l]")
+    found = recognise(program, "x")[0]
+    assert found.kind == "kronecker" and found.options["factors"] == ("toeplitz", "dense")
+    alone = recognise(_program("W: f64[5,6] toeplitz; x: f64[5]; y[i] = W[j,i]*x[j]"), "x")[0]
+    assert alone.kind == "toeplitz" and isinstance(alone.evidence, Declared)
+    assert alone.term is not None and len(alone.term.methods()) == 2
+    rng = np.random.default_rng(0)
+    given = {"W": np.array([[rng.standard_normal()] * 6] * 5), "x": rng.standard_normal(5)}
+    diagonals = rng.standard_normal(10)
+    given["W"] = np.array([[diagonals[i - j + 5] for j in range(6)] for i in range(5)])
+    oracle.check_term(_program("W: f64[5,6] toeplitz; x: f64[5]; y[i] = W[j,i]*x[j]"), alone, given)
+
+
+def test_block_sparse_is_found_in_any_order() -> None:
+    text = "E: f64[4,5] mask; B: f64[5,3,2]; F: f64[6,5] mask; x: f64[6,2]; y[I,a] = B[s,a,b]*E[I,s]*F[J,s]*x[J,b]"
+    program = _program(text)
+    structure = next(i.structure[0] for i in program.inputs if i.name == "E")
+    selection = (replace(structure, name="selection"),)
+    inputs = (replace(i, structure=selection) if i.structure else i for i in program.inputs)
+    found = recognise(replace(program, inputs=tuple(inputs)), "x")[0]
+    assert found.kind == "block_sparse" and found.options["blocks"] == 5
+
+
+def test_every_region_of_a_nonlinear_program_is_looked_at() -> None:
+    text = (
+        "A: f64[4,5]; B: f64[6,7]; V: f64[4,6,3,2]; x: f64[5,7]; "
+        "z[i,k] = A[i,j]*B[k,l]*x[j,l]; h[i,k] = relu(z[i,k]); U: f64[9,2]; T: f64[2,24]; "
+        "y[o] = U[o,r]*T[r,(i k)]*h[i,k]"
+    )
+    program = _program(text)
+    found = {(f.value, f.argument): f.kind for f in recognise(program) if f.term is not None}
+    assert found["z", "x"] == "kronecker"
+    assert found["y", "h"] == "low_rank"
+
+
+def test_sizes_that_are_not_known() -> None:
+    """A claim holds for every size, or is not made."""
+    assert _kinds("c, x: f64[n]; y[i] = c[(i-j) mod n]*x[j]") == ["circulant"]
+    assert _kinds("c: f64[m]; x: f64[n]; y[i] = c[(i-j) mod m]*x[j] for i in 0..n") == ["toeplitz"]
+    assert "kronecker" in _kinds("y[i,k] = A[i,j]*B[k,l]*x[j,l]")
+    low = "U: f64[n,r]; V: f64[r,n]; x: f64[n]; y[i] = U[i,s]*V[s,j]*x[j]"
+    assert "low_rank" not in _kinds(low)
+    assert recognise(_program(low), "x", {"n": 64, "r": 4})[0].kind == "low_rank"
+
+
+def test_the_primary_argument_comes_first() -> None:
+    found = recognise(_program("U: f64[9,2]; V: f64[2,9]; x: f64[9]; y[i] = U[i,r]*V[r,j]*x[j]"))
+    assert found[0].argument == "x" and found[0].kind == "low_rank"
+
+
+def test_semirings() -> None:
+    """Structure that needs no subtraction is found in every semiring."""
+    assert _kinds("A: f64[2,3]; B: f64[4,5]; x: f64[3,5]; y[i,k] = A[i,j]*B[k,l]*x[j,l] over maxplus")[0] == "kronecker"
