@@ -75,10 +75,10 @@ class Typer:
     def convert(self, value: Value, dtype: DType) -> Expr:
         """The expression in type `dtype`; a literal is written in that type."""
         expr = value.expr
-        if expr.dtype == dtype:
-            return expr
         if isinstance(expr, Const) and value.weak:
             return Const(self._fitted(expr, dtype), dtype, expr.span)
+        if expr.dtype == dtype:
+            return expr
         return Map(CAST, (expr,), dtype, expr.span)
 
     def padding(self, pad: Pad | None, dtype: DType, span: Span) -> Pad | None:
@@ -190,6 +190,10 @@ def contraction_types(
         return BOOL, BOOL, semiring
     if semiring == LOGSUMEXP and result.kind in "biu":
         result = F64
+    if result.kind == "c" and {semiring.add, semiring.mul} & {"maximum", "minimum", "logaddexp"}:
+        raise DTypeError(
+            f"{semiring.name} of complex numbers has no meaning", code="complex", help="pass their real part or modulus"
+        )
     if semiring == PLUS_TIMES and result == BOOL and accumulate in (None, BOOL):
         return BOOL, BOOL, BOOLEAN
     accumulated = accumulate or accumulation_type(result)

@@ -294,4 +294,3 @@ def _completed(given: View, view: View, term: Structure, placed: View) -> Struct
     out = arranged(kron(*parts), have, want)
     out = defined(out, view)
     return out if given.coefficient == 1 else Defined(out, coefficient=given.coefficient)
-

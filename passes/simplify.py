@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ..ir.structures.operator import Atom, Let, Term
+from ..ir.structures.operator import Atom, Term, named_let
 from ..ir.structures.slot import Slot, slot, var
 from ..ir.structures.view import DELTA, SELECTIONS, STEP, Factor, Port, View, axes_of
 
@@ -81,20 +81,12 @@ def relation(q: Slot, r: Slot) -> tuple[int, int, int] | None:
     return None
 
 
-def _new_name(v: View, base: str) -> str:
-    made = {x.name for x in v.lets}
-    while base in made or base in v.shapes:
-        base += "'"
-    return base
-
-
 def restored(v: View, k: int, summed: Sequence[str] = (), lead: Sequence[str] = (), base: str = "") -> View:
     """Atom k as a new operand that has an axis for each fine digit, and for each affine slot of several indices.
 
     Slots of one index become that index; `summed` digits are summed in it; `lead` digits stand first.
     """
     atom = v.atoms[k]
-    name = _new_name(v, base or atom.name + "'")
     order = sorted(atom.ports, key=lambda p: lead.index(p[1].bare) if p[1].bare in lead else len(lead))
     slots: list[Slot] = []
     shape: list[int] = []
@@ -124,7 +116,9 @@ def restored(v: View, k: int, summed: Sequence[str] = (), lead: Sequence[str] = 
         for n, s in enumerate(reads):
             if s == q:
                 reads[n] = var(parameter)
-    let = Let(name, tuple(shape), tuple(slots), (Term(1, (Atom(atom.name, tuple(reads)),)),), extents)
+    term = Term(1, (Atom(atom.name, tuple(reads)),))
+    let = named_let(base or atom.name, tuple(shape), tuple(slots), (term,), extents)
+    name = let.name
     atoms = (*v.atoms[:k], Factor(name, tuple(ports)), *v.atoms[k + 1 :])
     return replace(v, atoms=atoms, shapes={**v.shapes, name: tuple(shape)}, lets=(*v.lets, let))
 
@@ -163,8 +157,9 @@ def _stored(v: View, a: int, b: int) -> View:
             else:
                 reads[keys[0][0]] = _through(q, parameters)
         atoms.append(Atom(guest.name, tuple(reads)))
-    name = _new_name(v, f"{host.name}*{guest.name}")
-    let = Let(name, tuple(shape), tuple(slots), (Term(1, tuple(atoms), (), tuple(guards)),), extents)
+    term = Term(1, tuple(atoms), (), tuple(guards))
+    let = named_let(f"{host.name}*{guest.name}", tuple(shape), tuple(slots), (term,), extents)
+    name = let.name
     new = Factor(name, tuple(ports))
     kept = tuple(new if k == b else atom for k, atom in enumerate(v.atoms) if k != a)
     return replace(v, atoms=kept, shapes={**v.shapes, name: tuple(shape)}, lets=(*v.lets, let))

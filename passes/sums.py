@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ..ir.structures import SUM_RULES, Plus, Structure
 from ..ir.structures.householder import Householder
-from ..ir.structures.operator import Atom, Let, Term
+from ..ir.structures.operator import Atom, Term, named_let
 from ..ir.structures.slot import var
 from ..ir.structures.view import Factor, Match, Near, Port, View, axes_of, leaf
 from .canonical import graph_of, label_of
@@ -80,13 +80,15 @@ def _with_sum(a: View, b: View, k: int, m: int) -> list[View] | None:
     fine = a.digits(digits)
     if set(renamed.values()) != set(fine):
         return None
-    name = f"({a.coefficient:g}*{first.name}+{b.coefficient:g}*{second.name})"
+    base = f"({a.coefficient:g}*{first.name}+{b.coefficient:g}*{second.name})"
     terms = (
         Term(a.coefficient, (Atom(first.name, axes_of(a, first)),)),
         Term(b.coefficient, (Atom(second.name, axes_of(b, second)),)).renamed(renamed),
     )
     shape = tuple(a.extents[d] for d in fine)
-    let = Let(name, shape, tuple(map(var, fine)), terms, {d: a.extents[d] for d in fine})
+    used = frozenset[str]().union(*(t.indices for t in terms))
+    let = named_let(base, shape, tuple(map(var, fine)), terms, {d: a.extents[d] for d in {*fine, *used}})
+    name = let.name
     ports: list[Port] = []
     for i in digits:
         start = sum(len(k) for k, _ in ports)
@@ -116,7 +118,7 @@ def whole(views: Sequence[View], matches: Sequence[Match | None]) -> Match | Nea
                 if len(simple[0].x) == 1 and len(simple[0].digits(simple[0].x)) == 1:
                     return replace(found, term=Householder(cols, vector.name) if not simple[-1].lets else term)
             return replace(found, term=term)
-    if set(kinds) <= {"toeplitz", "circulant", "identity", "banded"} and {"toeplitz", "circulant"} & set(kinds):
+    if set(kinds) <= {"toeplitz", "circulant", "identity"} and {"toeplitz", "circulant"} & set(kinds):
         return Match("toeplitz", {"sum": True}, term)
     if all(kinds):
         parts = tuple(f"{m.kind}_permuted" if m.options.get("permuted") else m.kind for m in matches if m)

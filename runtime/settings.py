@@ -93,6 +93,13 @@ def check_options(optimize: Any, memory_limit: Any = None, strict: bool = False)
     """
     from ..passes.paths import PATH_FINDERS
 
+    number = isinstance(memory_limit, (int, float, np.number)) and not isinstance(memory_limit, bool)
+    if not (memory_limit is None or memory_limit == "max_input" or number):
+        raise DTypeError(
+            f"memory_limit is {memory_limit!r}",
+            code="memory-limit",
+            help="a number of elements, or 'max_input'",
+        )
     if isinstance(optimize, (list, tuple)):
         if len(optimize) == 2 and isinstance(optimize[0], str) and isinstance(optimize[1], (int, float)):
             return check_options(optimize[0], int(optimize[1]), strict)

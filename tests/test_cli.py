@@ -164,3 +164,19 @@ def test_shapes() -> None:
     assert parse_shape("64,32") == (64, 32)
     assert parse_shape(" batch , 2*n-1 ") == ("batch", "2*n-1")
     assert parse_shape("()") == ()
+
+
+def test_programs_in_files_of_other_editors(files: Path) -> None:
+    program = files / "p.ein"
+    program.write_bytes(b"\xef\xbb\xbfy[i]\t=\tA[i,j]*x[j]\r\n")
+    result = call("run", str(program), f"A={files / 'A.npy'}", f"x={files / 'x.npy'}")
+    assert result.exit_code == 0, result.output
+    program.write_bytes(b"y[i] = x[i] # \xe9\n")
+    result = call("run", str(program), f"x={files / 'x.npy'}")
+    assert result.exit_code == 2 and "is not UTF-8" in result.output
+
+
+def test_pictures_have_a_format(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="drawing needs matplotlib")
+    result = call("explain", "ij,jk->ik", "4,4", "4,4", "--draw", str(tmp_path / "tree.foo"))
+    assert result.exit_code == 2 and "picture format" in result.output

@@ -25,6 +25,7 @@ from .schedule import Plan, launch, schedule
 Array = np.ndarray[Any, Any]
 
 
+MOST_AXES = 64  # of a NumPy array; intermediates may have more
 TOO_LARGE = 1 << 58  # elements of an array whose bytes (16 for each at most) can still be counted
 SMALL_SHARE = 1_500.0  # predicted nanoseconds of one share below which a kernel for exactly these sizes is faster
 WORTH = 3e7  # nanoseconds spent in such a kernel after which the other one is worth its compilation
@@ -81,6 +82,10 @@ class CpuProgram:
             equation = template.equation
             layout = outputs.get(equation.name) if outputs else None
             shape = tuple([s.evaluate(sizes) for s in equation.shape])
+            if len(shape) > MOST_AXES and equation.name in self.program.outputs:
+                raise ShapeError(
+                    f"{equation.name} would have {len(shape)} axes; NumPy has {MOST_AXES}", code="too-large"
+                )
             if prod(shape) >= TOO_LARGE:
                 raise ShapeError(f"{equation.name} would have the shape {shape}: no memory holds it", code="too-large")
             layouts[equation.name] = layout or Layout.dense(equation.dtype, shape)

@@ -8,7 +8,7 @@ laws, `dense()` against each of `applies(x)`, are checked for every structure th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,7 +16,7 @@ from ..expr import Program
 from ..semiring import PLUS_TIMES, Scalar, Semiring
 from ..types import F64, DType
 from .build import Builder, Method, Run, Value, applied, contraction, transposed
-from .operator import Atom, Let, Operand, Operator, Term, dense, unit
+from .operator import Atom, Let, Operand, Operator, Term, batch_name, dense, unit
 from .slot import Slot, var
 
 METHOD_LIMIT = 16  # combinations of the methods of two parts that are offered; the best of each part come first
@@ -227,20 +227,21 @@ class Batch(Structure):
             place = len(x.shape) - len(operator.cols) - 1  # where the digit stands in all that comes from x
             result = inner(c, x)
             b.count = c.count
-            linear, mine = {x.name}, set(own)
+            linear, mine, renamed = {x.name}, set(own), dict[str, str]()
             for let in c.lets:
                 atoms = [n for t in let.terms for n, _ in t.atoms]
                 if any(n in linear for n in atoms):
                     linear.add(let.name)
-                    terms = [_with_digit(t, mine, linear, place) for t in let.terms]
-                    b.lets.append(type(let)(let.name, let.shape, let.slots, tuple(terms), let.extents, let.complex))
+                    terms = [_with_digit(t, mine, linear, place, renamed) for t in let.terms]
+                    b.lets.append(Let(let.name, let.shape, let.slots, tuple(terms), let.extents, let.complex))
                 elif any(n in mine for n in atoms):
                     g = b.indices((self.extent,))[0]
-                    terms = [t._replace(atoms=_marked(t, mine, var(g))) for t in let.terms]
+                    terms = [t._replace(atoms=_marked(t, mine, var(g), renamed)) for t in let.terms]
                     mine.add(let.name)
+                    renamed[let.name] = batch_name(let.name, self.extent)
                     shape, slots = (self.extent, *let.shape), (var(g), *let.slots)
                     extents = {**let.extents, g: self.extent}
-                    b.lets.append(type(let)(let.name, shape, slots, tuple(terms), extents, let.complex))
+                    b.lets.append(Let(renamed[let.name], shape, slots, tuple(terms), extents, let.complex))
                 else:
                     b.lets.append(let)
             return result
@@ -248,13 +249,13 @@ class Batch(Structure):
         return run
 
 
-def _marked(term: Term, mine: set[str], digit: Slot) -> tuple[Atom, ...]:
-    return tuple(Atom(n, (digit, *s) if n in mine else s) for n, s in term.atoms)
+def _marked(term: Term, mine: set[str], digit: Slot, renamed: Mapping[str, str]) -> tuple[Atom, ...]:
+    return tuple(Atom(renamed.get(n, n), (digit, *s) if n in mine else s) for n, s in term.atoms)
 
 
-def _with_digit(term: Term, mine: set[str], linear: set[str], place: int) -> Term:
+def _with_digit(term: Term, mine: set[str], linear: set[str], place: int, renamed: Mapping[str, str]) -> Term:
     digit = next(s[place] for n, s in term.atoms if n in linear)
-    return term._replace(atoms=_marked(term, mine, digit))
+    return term._replace(atoms=_marked(term, mine, digit, renamed))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the first row and column), it is given; the others are facts with a kind.
 from __future__ import annotations
 
 from .algebra import Defined, Structure
-from .operator import Atom, Let, Operand, Term
+from .operator import Atom, Operand, Term, named_let
 from .slot import slot, var
 from .toeplitz import Level, Toeplitz
 from .view import Again, Match, View
@@ -73,7 +73,6 @@ def _generated(view: View, kind: str) -> Structure | None:
         first = Term(1, (read(slot([("d", 1)], 1 - cols), slot()),))
         last = Term(1, (read(slot(), slot([("d", -1)], cols - 1)),), (), (slot([("d", -1)], cols - 2),))
         level = Level(rows, cols, length, 1, -1, cols - 1)
-    name = f"{atom.name}.generator"
-    let = Let(name, (length,), (var("d"),), (first, last), d)
+    let = named_let(f"{atom.name}.generator", (length,), (var("d"),), (first, last), d)
     operand = Operand(view.shapes[atom.name], facts=view.known(0))
-    return Defined(Toeplitz((level,), name), (let,), ((atom.name, operand),))
+    return Defined(Toeplitz((level,), let.name), (let,), ((atom.name, operand),))

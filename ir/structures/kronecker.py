@@ -54,13 +54,14 @@ class Kronecker(Structure):
         cols = [i for k in order for i in views[k].x]
         alone = [i for i in view.rows if i not in rows], [i for i in view.cols if i not in cols]
         if alone[0] or alone[1]:  # digits that no operand has: all ones
-            ends = (tuple(view.extents[d] for d in view.digits(end)) for end in alone)
-            factors.append(ones(*ends))
+            sizes = [tuple(view.extents[d] for d in view.digits(end)) for end in alone]
+            factors.append(ones(sizes[0], sizes[1]))
         have = view.digits((*rows, *alone[0])), view.digits((*cols, *alone[1]))
         term = arranged(kron(*factors), have, (view.digits(view.out), view.digits(view.x)))
         kinds = tuple(parts[k].kind if parts[k] else "dense" for k in order)  # type: ignore[union-attr]
         options = {"factors": kinds, "permuted": is_permuted(view, groups)}
-        return Match("kronecker", options, term, tuple(parts[k] for k in order))
+        ends = tuple((g.rows, g.cols) for g in groups)
+        return Match("kronecker", options, term, tuple(parts[k] for k in order), ends)
 
 
 def _first(view: View, group: Component) -> tuple[int, int]:
@@ -119,19 +120,44 @@ class KroneckerSumOf(Structure):
                 return Near("kronecker_sum_of", f"{rank} terms are as many as a factor has entries ({min(sizes)})")
             parts = tuple(again(view.only(g.atoms, cut)) for g in groups)
             kinds = tuple(p.kind if p else "dense" for p in parts)
-            return Match("kronecker_sum_of", {"terms": rank, "factors": kinds, "permuted": is_permuted(view, groups)})
+            options = {"terms": rank, "factors": kinds, "permuted": is_permuted(view, groups)}
+            return Match("kronecker_sum_of", options, None, parts, tuple((g.rows, g.cols) for g in groups))
         return None
 
     @staticmethod
     def recognise_sum(views: Sequence[View], matches: Sequence[Match | None]) -> Match | None:
         """A sum of Kronecker products over the same digits; a factor may be an identity."""
-        ok = all(
-            (m is not None and m.kind in ("kronecker", "kronecker_sum_of")) or one_factor(v) is not None
-            for v, m in zip(views, matches, strict=True)
-        )
-        if not ok or not any(matches) or len({bool(m and m.options.get("permuted")) for m in matches}) > 1:
+        if any((m is None or not m.groups) and one_factor(v) is None for v, m in zip(views, matches, strict=True)):
+            return None
+        if len({(len(v.out), len(v.x)) for v in views}) > 1 or _factors(views, matches) < 2:
             return None
         return Match("kronecker_sum_of", {"terms": sum(m.options.get("terms", 1) if m else 1 for m in matches)})
+
+
+def _factors(views: Sequence[View], matches: Sequence[Match | None]) -> int:
+    """How many factors all terms of a sum have in common: groups of places that no term joins.
+
+    Digits that every term leaves alone, or carries as a batch, are no factor.
+    """
+    parent = {(end, k): (end, k) for end, side in (("r", views[0].out), ("c", views[0].x)) for k in range(len(side))}
+
+    def root(p: tuple[str, int]) -> tuple[str, int]:
+        while parent[p] != p:
+            p = parent[p]
+        return p
+
+    busy: set[tuple[str, int]] = set()
+    for v, m in zip(views, matches, strict=True):
+        whole = tuple(i for i in v.out if v.at(i)), tuple(i for i in v.x if v.at(i))
+        groups = m.groups if m is not None and m.groups else (whole,)
+        for rows, cols in groups:
+            places = [("r", v.out.index(i)) for i in rows] + [("c", v.x.index(i)) for i in cols]
+            busy.update(places)
+            for p in places[1:]:
+                parent[root(p)] = root(places[0])
+        for i in v.batch:
+            parent[root(("r", v.out.index(i)))] = root(("c", v.x.index(i)))
+    return len({root(p) for p in busy})
 
 
 @dataclass(frozen=True)

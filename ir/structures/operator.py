@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from math import prod
 from typing import NamedTuple
 
@@ -93,6 +94,21 @@ class Let:
     terms: tuple[Term, ...]
     extents: Mapping[str, int]
     complex: bool = False
+
+
+def named_let(
+    base: str, shape: tuple[int, ...], slots: tuple[Slot, ...], terms: tuple[Term, ...], extents: Mapping[str, int]
+) -> Let:
+    """A let whose name is `base` and a digest of what it says, so that lets of one name are one and the same."""
+    order = dict.fromkeys(i for s in slots for i in s.indices)
+    for t in terms:
+        reads = [s for _, slots_ in t.atoms for s in slots_] + [s for d in t.deltas for s in d] + list(t.guards)
+        order |= dict.fromkeys(i for s in reads for i in s.indices)
+    names = {i: f"i{k}" for k, i in enumerate(order)}
+    slots, terms = tuple(s.renamed(names) for s in slots), tuple(t.renamed(names) for t in terms)
+    renamed = {names[i]: extents[i] for i in order}
+    content = repr((shape, slots, terms, sorted(renamed.items())))
+    return Let(f"{base}.{blake2b(content.encode(), digest_size=4).hexdigest()}", shape, slots, terms, renamed)
 
 
 @dataclass(frozen=True)
@@ -194,15 +210,19 @@ class Operator:
             if any(n in own for t in let.terms for n, _ in t.atoms):
                 own.add(let.name)
 
+        renamed = {x.name: batch_name(x.name, extent) for x in new.lets if x.name in own}
+
         def widened(t: Term, index: str) -> Term:
-            return t._replace(atoms=tuple(Atom(n, (var(index), *s) if n in own else s) for n, s in t.atoms))
+            atoms = (Atom(renamed.get(n, n), (var(index), *s) if n in own else s) for n, s in t.atoms)
+            return t._replace(atoms=tuple(atoms))
 
         def lifted(let: Let) -> Let:
             if let.name not in own:
                 return let
             extents = {**let.extents, "g": extent}
             terms = tuple(widened(t, "g") for t in let.terms)
-            return replace(let, shape=(extent, *let.shape), slots=(var("g"), *let.slots), terms=terms, extents=extents)
+            shape, slots = (extent, *let.shape), (var("g"), *let.slots)
+            return replace(let, name=renamed[let.name], shape=shape, slots=slots, terms=terms, extents=extents)
 
         operands = {n: replace(o, shape=(extent, *o.shape)) if n in own else o for n, o in new.operands.items()}
         extents = {**new.extents, row: extent, col: extent}
@@ -226,6 +246,11 @@ class Operator:
         from .build import applied, contraction
 
         return applied(contraction(self), self, batch, dtype, semiring)
+
+
+def batch_name(name: str, extent: int) -> str:
+    """The name of a let that has got one more digit."""
+    return f"{name}.by{extent}"
 
 
 def _glued(term: Term, glue: Iterable[tuple[Slot, Slot]], kept: set[str]) -> Term:

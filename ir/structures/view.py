@@ -190,13 +190,14 @@ class Component(NamedTuple):
 class Match:
     """What a rule proved: a kind in snake case, its figures, and the term if it is more than the network.
 
-    `parts` are the matches of factors or of the terms of a sum.
+    `parts` are the matches of factors or of the terms of a sum, `groups` the row and column digits of the factors.
     """
 
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
     term: Structure | None = None
     parts: tuple[Match | None, ...] = ()
+    groups: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,8 @@ def _product(w: Any, x: Any, semiring: Semiring) -> Any:
     if semiring == PLUS_TIMES:
         return np.asarray(x @ w.T, x.dtype)
     both = x[..., None, :] & w if semiring == BOOLEAN else x[..., None, :] + w
-    reduce = {"boolean": np.any, "maxplus": np.max, "minplus": np.min}[semiring.name]
-    return np.asarray(reduce(both, axis=-1))
+    reduce: dict[str, Any] = {"boolean": np.any, "maxplus": np.max, "minplus": np.min}
+    return np.asarray(reduce[semiring.name](both, axis=-1))
 
 
 @pytest.mark.parametrize("dtype", [F32, F64, C128], ids=str)

@@ -156,6 +156,18 @@ def test_what_no_memory_holds_is_refused() -> None:
             stein.compile(text)()
 
 
+def test_more_axes_than_numpy_has_and_wrong_limits_are_refused() -> None:
+    wide, more = np.ones((1,) * 60), np.ones((1,) * 40)
+    with pytest.raises(stein.ShapeError, match="100 axes"):
+        stein.einsum(wide, list(range(60)), more, list(range(60, 100)), list(range(100)))
+    with pytest.raises(stein.DTypeError, match="memory_limit"):
+        stein.einsum("ij,jk->ik", np.eye(2), np.eye(2), memory_limit="foo")
+    with pytest.raises(stein.DTypeError, match="complex"):
+        stein.einsum("ij,jk->ik", np.eye(2) + 0j, np.eye(2), semiring="maxplus")
+    with pytest.raises(stein.DTypeError, match="does not fit i64"):
+        stein.compile("x: i64[n]; y[i] = x[i]*99999999999999999999")
+
+
 def test_a_long_chain_of_statements_is_cut() -> None:
     steps = "; ".join(f"y{k}[i] = tanh(y{k - 1}[i])" for k in range(1, 150))
     got = stein.compile(f"y0[i] = x[i]; {steps}", dtype="f64")(np.array([0.5, -2.0]))

@@ -230,3 +230,16 @@ def test_a_hot_call_gets_a_kernel_of_its_own_sizes() -> None:
     assert newer is not None
     assert newer is not record
     assert not newer.expired
+
+
+def test_a_semiring_that_complex_numbers_lack() -> None:
+    for dtype in ("c8", "c16"):
+        with pytest.raises(stein.DTypeError, match="logsumexp of complex"):
+            stein.einsum("ij->i", np.ones((2, 3), dtype), semiring="logsumexp")
+    with pytest.raises(stein.DTypeError, match="complex"):
+        stein.compile("y[i] = A[i,j]*x[j] over logsumexp", dtype="c64")
+
+
+def test_three_types_promote_together() -> None:
+    operands = np.array(2, "i1"), np.ones(3, "u2"), np.ones((3, 2), "c8")
+    assert stein.einsum(",a,ab->a", *operands).dtype == np.einsum(",a,ab->a", *operands).dtype == np.complex64

@@ -229,7 +229,7 @@ def is_true(program: Program, finding: Finding) -> bool | None:
         return judge.block_diagonal()
     if any(word in kind for word in ("toeplitz", "hankel", "circulant")):
         scaled = "scaled" in kind
-        levels = options["levels"]
+        levels = options.get("levels", (kind,))
         plain = levels[0] if kind.startswith("block") else kind
         return judge.shifts(plain, scaled) >= (1 if scaled else len(levels))
     return None
