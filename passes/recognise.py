@@ -15,14 +15,16 @@ from typing import Any, TypeAlias
 from ..ir.errors import NOWHERE, Span
 from ..ir.expr import Equation, Input, Program
 from ..ir.semiring import PLUS_TIMES
-from ..ir.structures import RULES, Batch, Structure, identity, kron
+from ..ir.structures import RULES, Batch, Beside, Leaf, Structure, identity, kron
 from ..ir.structures.algebra import Defined, arranged, ones
-from ..ir.structures.view import Factor, Match, Near, Port, View, defined, leaf
+from ..ir.structures.view import DELTA, STEP, Factor, Match, Near, Port, View, between, defined, leaf
 from .canonical import NotLinear, views
 from .facts import Fact, facts_of, symmetric_results
 from .network import Network, networks
 from .simplify import restored, simplify
 from .sums import factored, whole
+
+UNIT_KINDS = ("identity", "permutation", "hadamard", "householder")  # these are no longer so times a number
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,9 @@ def _of_argument(program: Program, network: Network, name: str) -> tuple[list[Fi
         term = match.term or (leaf(view) if view is not None else None)
         span = _span(program, network)
         evidence = Declared(span) if match.options.get("declared") else Proved(match.kind, span)
-        findings.append(Finding(network.name, match.kind, term, evidence, span, name, number, match.options))
+        factor = (view is not None and view.coefficient != 1) or match.options.get("scaled")
+        kind = f"scaled_{match.kind}" if factor and match.kind in UNIT_KINDS else match.kind
+        findings.append(Finding(network.name, kind, term, evidence, span, name, number, match.options))
     findings += [_fact(program, network, name, f) for f in facts_of(found)]
     return findings, [NearMiss(network.name, name, n.kind, n.reason) for n in near]
 
@@ -201,6 +205,9 @@ def recognise_view(given: View, near: list[Near] | None = None) -> Match | None:
     """
     near = [] if near is None else near
     view = simplify(replace(given, coefficient=1))
+    scalars = [k for k, a in enumerate(view.atoms) if not a.touch and a.name not in (DELTA, STEP)]
+    if scalars:
+        return _with_scalars(given, view, scalars, near)
     carried = [i for i in view.batch if view.at(i)]
     free = [i for i in view.batch if not view.at(i)]
     core = view
@@ -218,6 +225,16 @@ def recognise_view(given: View, near: list[Near] | None = None) -> Match | None:
         return None
     term = _completed(given, view, match.term or leaf(core), core)
     return replace(match, term=term, options={**match.options, **_notes(view, free)})
+
+
+def _with_scalars(given: View, view: View, scalars: Sequence[int], near: list[Near]) -> Match | None:
+    """Operands without any index are factors beside what the rest is."""
+    rest = replace(view, atoms=tuple(a for k, a in enumerate(view.atoms) if k not in scalars))
+    match = recognise_view(rest, near)
+    if match is None or match.term is None:
+        return match
+    term = Beside(Leaf(between(view, scalars, (), ())), match.term)
+    return replace(match, term=_completed(given, view, term, rest), options={**match.options, "scaled": True})
 
 
 def _notes(view: View, free: Sequence[str]) -> dict[str, Any]:

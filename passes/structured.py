@@ -27,7 +27,7 @@ def rewritten(
     """(method, program) for each way to apply the term of a finding that speaks of a whole value.
 
     Programs are at the given sizes: those that the finding was made with. There is none for facts without a term, for
-    single terms of a sum, for a value with an offset (`W x + b` is found, its replacement needs the sum), or where the
+    single terms of a sum, where a size is not known, for a value with an offset (`W x + b` is found, its replacement needs the sum), or where the
     value or the argument is not f32, f64 or complex of one type.
 
     >>> from ..ir.text import parse_ir
@@ -43,6 +43,8 @@ def rewritten(
     if finding.term is None or finding.number is not None or not isinstance(value, Equation) or argument is None:
         return ()
     known = known_sizes(program, sizes)
+    if any(not s.names <= set(sizes or {}) for t in program.tensors.values() for s in t.shape):
+        return ()
     network = next(n for n in networks(program, sizes) if n.name == finding.value)
     if network.opaques or value.update is not None:
         return ()

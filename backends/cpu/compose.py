@@ -132,38 +132,33 @@ def _packed_nest(recipe: Recipe, tile: Tile, panels: dict[int, int]) -> Nest:
 # --- arguments -------------------------------------------------------------------------------------------------------
 
 
-def stage_of(problem: Problem, choice: Choice, machine: Machine, constants: bool, buffers: tuple[int, ...]) -> Stage:
-    """The kernel of a choice with its arguments; `buffers` says where each tensor lies."""
-    form, lines = (
-        problem.form,
-        problem.lines or (Line(1, (problem.form.sizes[0], *(0,) * (len(problem.form.sizes) - 1)), False),),
-    )
+def stage_of(
+    problem: Problem,
+    choice: Choice,
+    machine: Machine,
+    constants: bool,
+    buffers: tuple[int, ...],
+    kernels: dict[tuple[str, int, str], Kernel] | None = None,
+) -> Stage:
+    """The kernel of a choice with its arguments; `buffers` says where each tensor lies.
+
+    `kernels` holds those made before for the same choice and classes of strides, and takes a new one.
+    """
+    form = problem.form
+    lines = problem.lines or (Line(1, (form.sizes[0], *(0,) * (len(form.sizes) - 1)), False),)
     names = _names(choice)
     inside = list(names)
     blocks = _blocks(form, lines, choice, machine)
-    rows = tuple(
-        tuple(_stride_class(form, lines, choice, names, i, t, constants) for i in inside)
-        + tuple(TABLE if name == "kt" and t in form.inputs else 0 for name, _ in blocks)
-        for t in range(len(form.dtypes))
-    )
-    axes = (*(names[i] for i in inside), *(name for name, _ in blocks))
-    sizes = [*(lines[i].extent for i in inside), *(size for _, size in blocks)]
-    fixed = tuple(n if constants and name != "kt" else None for n, name in zip(sizes, axes, strict=True))
-    reduced = (("kt",) if choice.table else ()) + tuple(names[i] for i in choice.loops)
-    if lines[choice.vector].reduced:
-        reduced = (*reduced, "v")
-    free = tuple(
-        names[i] for i in (choice.rows, choice.columns, choice.vector) if i is not None and not lines[i].reduced
-    )
-    blocked = tuple("kt" if i < 0 else names[i] for i in choice.blocked)
-    count = prod(lines[i].extent for i in choice.outer)
+    sizes = [lines[i].extent for i in inside] + [size for _, size in blocks]
+    count = prod([lines[i].extent for i in choice.outer])
     share, grain = ("", 1) if constants and choice.cycles < _WORTH_SHARING else _share(lines, choice, names, count)
     outer = "" if not choice.outer else "all" if share or form.collides else "shared"
-    recipe = Recipe(
-        form, choice.family, axes, fixed, rows, free, reduced, choice.lanes, choice.height, choice.width,
-        choice.vectors, choice.flip, choice.rows_first, blocked, outer, share, grain,
-    )  # fmt: skip
-    kernel = kernel_of(recipe)
+    kernel = kernels.get((share, grain, outer)) if kernels is not None else None
+    if kernel is None:
+        fixed = sizes if constants else None
+        kernel = kernel_of(_recipe(form, lines, choice, names, blocks, fixed, share, grain, outer))
+        if kernels is not None:
+            kernels[share, grain, outer] = kernel
     shares = count if outer == "shared" else 1
     if share:
         extent = next(lines[i].extent for i, name in names.items() if name == share)
@@ -171,6 +166,43 @@ def stage_of(problem: Problem, choice: Choice, machine: Machine, constants: bool
     words, pointers, scratch, tables = _words(problem, lines, choice, kernel, inside, sizes, blocks, buffers)
     time = nanoseconds(problem, choice, machine)
     return Stage(kernel, choice.family, words, pointers, scratch, shares, time, tables)
+
+
+def _recipe(
+    form: Form,
+    lines: tuple[Line, ...],
+    choice: Choice,
+    names: dict[int, str],
+    blocks: list[tuple[str, int]],
+    fixed: list[int] | None,
+    share: str,
+    grain: int,
+    outer: str,
+) -> Recipe:
+    """What of a choice goes into the kernel; `fixed` are the sizes of a specialised one."""
+    inside = list(names)
+    rows = tuple(
+        tuple(_stride_class(form, lines, choice, names, i, t, fixed is not None) for i in inside)
+        + tuple(TABLE if name == "kt" and t in form.inputs else 0 for name, _ in blocks)
+        for t in range(len(form.dtypes))
+    )
+    axes = (*(names[i] for i in inside), *(name for name, _ in blocks))
+    extents = (
+        tuple(n if name != "kt" else None for n, name in zip(fixed, axes, strict=True))
+        if fixed
+        else (None,) * len(axes)
+    )
+    reduced = (("kt",) if choice.table else ()) + tuple(names[i] for i in choice.loops)
+    if lines[choice.vector].reduced:
+        reduced = (*reduced, "v")
+    free = tuple(
+        names[i] for i in (choice.rows, choice.columns, choice.vector) if i is not None and not lines[i].reduced
+    )
+    blocked = tuple("kt" if i < 0 else names[i] for i in choice.blocked)
+    return Recipe(
+        form, choice.family, axes, extents, rows, free, reduced, choice.lanes, choice.height, choice.width,
+        choice.vectors, choice.flip, choice.rows_first, blocked, outer, share, grain,
+    )  # fmt: skip
 
 
 def _names(choice: Choice) -> dict[int, str]:

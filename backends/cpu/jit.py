@@ -82,6 +82,12 @@ def compile_kernel(kernel: Kernel, machine: Machine | None = None) -> CompiledKe
     return entry.compiled
 
 
+def is_compiled(kernel: Kernel, machine: Machine | None = None) -> bool:
+    """Whether the machine code of a kernel is in memory."""
+    entry = _TABLE.get((kernel, machine or host()))
+    return entry is not None and entry.compiled is not None
+
+
 def clear() -> None:
     """Forget the kernels in memory (calls that are alive keep theirs)."""
     with _TABLE_LOCK:

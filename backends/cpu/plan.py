@@ -34,12 +34,14 @@ class Plan:
     """The schedule of a contraction: stages in order, bytes of each temporary buffer, and the estimates behind it.
 
     Buffers are numbered: 0 the output, 1.. the operands, then the temporaries. `flops` counts a multiply-add as two.
+    A `stand_in` uses a kernel that was there because the best one would have to be compiled first.
     """
 
     stages: tuple[Stage, ...]
     temporaries: tuple[int, ...]
     flops: float
     bytes: float
+    stand_in: bool = False
 
     @property
     def family(self) -> str:
@@ -67,6 +69,8 @@ class Plan:
             f"{self.family}: {self.flops:.3g} flops, {self.bytes:.3g} bytes, "
             f"about {self.nanoseconds / 1e3:.3g} us on one core"
         ]
+        if self.stand_in:
+            lines.append("  a kernel of other sizes, until these have been used often enough to compile their own")
         for size in self.temporaries:
             lines.append(f"  temporary of {size} bytes")
         for stage in self.stages:

@@ -103,10 +103,11 @@ class CpuProgram:
                         f"an index of {template.equation.name} takes more values than there is time for",
                         code="too-large",
                     )
-                plan = schedule(step.problem)
-                if _gains(plan):
+                plan = schedule(step.problem, prefer_known=not specialise)
+                if plan.stand_in or _gains(plan):
                     gains = True
-                    plan = schedule(step.problem, constants=True) if specialise else plan
+                if specialise and _gains(plan):
+                    plan = schedule(step.problem, constants=True)
                 spaces = buffers.place(step, plan)
                 placed += [(call, spaces) for call in launch(plan)]
                 notes.append(BoundStep(template.equation.name, plan))

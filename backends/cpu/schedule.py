@@ -16,21 +16,33 @@ import numpy as np
 from ...ir.loops import Contraction
 from .choose import moved_bytes
 from .compose import stage_of
-from .jit import compile_kernel
+from .jit import compile_kernel, is_compiled
+from .known import MEMORY, Known
 from .launch import Call
 from .machine import Machine, host
 from .plan import Plan, Stage
 from .problem import Problem, problem_of
 from .rearrange import Part, parts_of
 
+CHEAP = (
+    200_000.0  # predicted nanoseconds of a contraction for which a kernel that is there beats compiling a better one
+)
+
 
 def schedule(
-    problem: Contraction, *, constants: bool = False, family: str | None = None, machine: Machine | None = None
+    problem: Contraction,
+    *,
+    constants: bool = False,
+    family: str | None = None,
+    machine: Machine | None = None,
+    prefer_known: bool = False,
 ) -> Plan:
     """The plan of a contraction, for its sizes and strides.
 
     With `constants`, kernels are specialised to exactly these sizes: faster for small ones, and one kernel for each
-    size. `family` forces "direct" or "packed" where that is possible (for tests and experiments).
+    size. `family` forces "direct" or "packed" where that is possible (for tests and experiments). With
+    `prefer_known`, a cheap contraction takes a kernel of other sizes that is compiled already, rather than a better one
+    that is not; the plan says so (`stand_in`).
 
     >>> from ...ir.loops import Axis, Load
     >>> from ...ir.types import F32
@@ -43,9 +55,38 @@ def schedule(
     if small is None:
         return Plan((), (), 0.0, 0.0)
     machine = machine or host()
-    parts, temporaries = parts_of(small, machine, constants, family)
+    if constants or family is not None:
+        return _searched(small, machine, constants, family)
+    known = MEMORY.find(small, machine)
+    if known is None or (known.stand_in and not prefer_known):
+        plan, known = _chosen(small, machine, prefer_known)
+        if known is None:
+            return plan
+    buffers = tuple(range(len(small.form.dtypes)))
+    stage = stage_of(small, known.choice, machine, False, buffers, known.kernels)
+    return Plan((stage,), (), *_estimate(small), known.stand_in)
+
+
+def _chosen(problem: Problem, machine: Machine, prefer_known: bool) -> tuple[Plan, Known | None]:
+    """A search, whose outcome is remembered if it is one kernel on the operands as they are."""
+    plan = _searched(problem, machine, False, None)
+    parts, _ = parts_of(problem, machine, False, None)
+    if len(parts) != 1 or parts[0].label:
+        return plan, None
+    known = Known(parts[0].choice)
+    if prefer_known and plan.nanoseconds < CHEAP and not is_compiled(plan.stages[0].kernel, machine):
+        other = MEMORY.latest(problem, machine)
+        if other is not None:
+            cycles = other.choice.cycles if other.choice.cycles > known.choice.cycles else known.choice.cycles
+            known = Known(replace(other.choice, cycles=cycles), stand_in=True)
+    MEMORY.remember(problem, machine, known)
+    return plan, known
+
+
+def _searched(problem: Problem, machine: Machine, constants: bool, family: str | None) -> Plan:
+    parts, temporaries = parts_of(problem, machine, constants, family)
     stages = tuple(_stage(part, machine, constants) for part in parts)
-    return Plan(stages, tuple(temporaries), *_estimate(small))
+    return Plan(stages, tuple(temporaries), *_estimate(problem))
 
 
 def _stage(part: Part, machine: Machine, constants: bool) -> Stage:

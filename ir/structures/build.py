@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ..expr import Const, Einsum, Equation, Expr, Input, Map, Position, Program, Read, transform
+from ..expr import Structure as Fact
 from ..functions import CAST
 from ..index import Affine, Index
 from ..semiring import Scalar, Semiring
@@ -228,7 +229,9 @@ def close(
     types = {n: complex_type if o.complex else dtype for n, o in operands.items()}
     types |= {x.name: complex_type if x.complex else dtype for x in lets}
     inputs = tuple(
-        Input(n, tuple(map(Size.of, o.shape)), types[n]) for n, o in operands.items() if o.formula is None and n in used
+        Input(n, tuple(map(Size.of, o.shape)), types[n], tuple(Fact(f) for f in sorted(o.facts)))
+        for n, o in operands.items()
+        if o.formula is None and n in used
     )
     equations = [_formula(n, o, types[n]) for n, o in operands.items() if o.formula is not None and n in used]
     equations += [_equation(x, names, shapes, types, semiring) for x in lets]

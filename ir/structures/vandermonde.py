@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .algebra import Structure
+from .algebra import Structure, Turned
 from .build import Builder, Method, Value
 from .operator import Atom, Operand, Operator, Term
 from .slot import slot, var
 from .view import Again, Match, View
 
-_POWER = re.compile(r"^\?pow\((?:cast\[\w+\]\()?\$0\[%\d\]\)?,(?:cast\[\w+\]\()?at\(%\d\)")
+# What `network` calls the opaque atom z[i]^j: the text with open names, then the operand.
+_POWER = re.compile(r'^\?pow\("\$0"\["%0"\](?::\w+)?,(?:cast\[\w+\]\()?at\("%1"\)\)?\)\((.+)\)$')
 
 
 @dataclass(frozen=True)
 class Vandermonde(Structure):
-    """V[i, j] = z[i]^j, given by its table of powers `name`, of shape rows x cols.
+    """V[i, j] = z[i]^j for the vector `name`.
 
     >>> Vandermonde(3, 4).operator().size
     (3, 4)
@@ -52,9 +53,16 @@ class Vandermonde(Structure):
         """One power whose base runs over a row and whose exponent is a column (or the reverse)."""
         if len(view.atoms) != 1 or len(view.rows) != 1 or len(view.cols) != 1:
             return None
-        if _POWER.match(view.atoms[0].name) or "vandermonde" in view.known(0):
-            return Match("vandermonde")
-        return None
+        if "vandermonde" in view.known(0):
+            return Match("vandermonde", {"declared": True})
+        power = _POWER.match(view.atoms[0].name)
+        ends = {keys[0][0]: q.bare for keys, q in view.atoms[0].ports}
+        if power is None or set(ends.values()) != {*view.rows, *view.cols}:
+            return None
+        rows, cols = view.dims
+        if ends[0] in view.rows:
+            return Match("vandermonde", {}, Vandermonde(rows, cols, power[1]))
+        return Match("vandermonde", {"transposed": True}, Turned(Vandermonde(cols, rows, power[1])))
 
 
 def _powers(rows: int, cols: int, name: str) -> Operator:

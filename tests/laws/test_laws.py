@@ -23,6 +23,7 @@ from stein.ir.structures.operator import Atom, Term
 from stein.ir.structures.slot import slot, var
 from stein.ir.text import parse_ir, print_program
 from stein.ir.types import BOOL, C128, F32, F64, I64, DType
+from stein.passes.recognise import recognise
 
 SAMPLES = samples()
 DEPTH = 16
@@ -133,6 +134,26 @@ def test_boolean(name: str) -> None:
 def test_programs_print_and_read_back(name: str) -> None:
     for program in (SAMPLES[name].dense(), *SAMPLES[name].applies(BATCH)):
         assert parse_ir(print_program(program)) == program
+
+
+AGAIN = {
+    "identity": "identity", "affine_permutation": "permutation", "permutation": "permutation", "diagonal": "diagonal",
+    "kronecker": "kronecker", "kronecker_three": "kronecker", "kronecker_sum_of": "kronecker_sum_of",
+    "kronsum": "kronsum", "monarch": "monarch", "btt": "btt", "low_rank": "low_rank",
+    "outer_product": "outer_product", "dplr": "dplr", "toeplitz": "toeplitz", "hankel": "hankel",
+    "circulant": "circulant", "two_level_toeplitz": "block_hankel", "scaled_toeplitz": "toeplitz_scaled",
+    "banded": "banded", "block_diagonal": "block_diagonal", "block_sparse": "block_sparse", "sparse": "sparse",
+    "blast": "blast", "cp": "cp", "tucker": "tucker", "tensor_train": "tensor_train", "hadamard": "kronecker",
+    "householder": "householder", "transposed_monarch": "monarch", "transposed_toeplitz": "toeplitz",
+    "transposed_block_sparse": "block_sparse", "shuffled_kronecker": "kronecker",
+    "toeplitz_beside_dense": "kronecker", "batch_toeplitz": "toeplitz", "batch_kronecker": "kronecker",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_structures_are_recognised_again(name: str) -> None:
+    found = [f for f in recognise(SAMPLES[name].operator().apply(BATCH), "x") if f.number is None and f.term]
+    assert found and found[0].kind == AGAIN[name]
 
 
 def test_what_needs_a_ring_is_not_offered_without_one() -> None:

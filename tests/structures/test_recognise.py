@@ -157,6 +157,26 @@ def test_declared_structure_is_found_and_marked() -> None:
     oracle.check_term(_program("W: f64[5,6] toeplitz; x: f64[5]; y[i] = W[j,i]*x[j]"), alone, given)
 
 
+@pytest.mark.parametrize(("text", "kind"), [("y[i] = z[i]^j*x[j]", False), ("y[j] = z[i]^j*x[i]", True)])
+def test_vandermonde(text: str, kind: bool) -> None:
+    program = _program(f"z: f64[4]; x: f64[4]; {text} for i in 0..4, j in 0..4")
+    found = recognise(program, "x")[0]
+    assert found.kind == "vandermonde" and found.options.get("transposed", False) == kind
+    oracle.check_term(program, found, oracle.random_inputs(program))
+
+
+def test_multiples_of_the_identity_are_not_the_identity() -> None:
+    for text in ("x: f64[4]; y[i] = 2*x[i]", "a: f64; x: f64[4]; y[i] = a*x[i]"):
+        program = _program(text)
+        found = recognise(program, "x")[0]
+        assert found.kind == "scaled_identity"
+        oracle.check_term(program, found, oracle.random_inputs(program))
+    scaled = _program("a: f64; A: f64[2,3]; B: f64[4,5]; x: f64[3,5]; y[i,k] = a*A[i,j]*B[k,l]*x[j,l]")
+    found = recognise(scaled, "x")[0]
+    assert found.kind == "kronecker"
+    oracle.check_term(scaled, found, oracle.random_inputs(scaled))
+
+
 def test_block_sparse_is_found_in_any_order() -> None:
     text = "E: f64[4,5] mask; B: f64[5,3,2]; F: f64[6,5] mask; x: f64[6,2]; y[I,a] = B[s,a,b]*E[I,s]*F[J,s]*x[J,b]"
     program = _program(text)
