@@ -27,8 +27,8 @@ def rewritten(
     """(method, program) for each way to apply the term of a finding that speaks of a whole value.
 
     Programs are at the given sizes: those that the finding was made with. There is none for facts without a term, for
-    single terms of a sum, where a size is not known, for a value with an offset (`W x + b` is found, its replacement needs the sum), or where the
-    value or the argument is not f32, f64 or complex of one type.
+    single terms of a sum, where a size is not known, for a value with an offset (`W x + b` is found, its replacement
+    needs the sum), or where operands and value have different types.
 
     >>> from ..ir.text import parse_ir
     >>> from .recognise import recognise

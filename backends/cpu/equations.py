@@ -24,10 +24,13 @@ from .native_record import Layout
 
 @dataclass(frozen=True)
 class Counting:
-    """A table of the integers low..high (inclusive), which stands for the values of an index expression."""
+    """A table of the integers low..high (inclusive), modulo `modulus` if that is not 0: the values of an index
+    expression.
+    """
 
     low: int
     high: int
+    modulus: int = 0
 
 
 Tensor: TypeAlias = "str | Counting"
@@ -211,7 +214,8 @@ class EquationTemplate:
         start = what.offset.evaluate(sizes)
         reach = [c * max(n - 1, 0) for c, n in zip(coefficients, extents, strict=True)]
         low, high = start + sum(r for r in reach if r < 0), start + sum(r for r in reach if r > 0)
-        return tuple(8 * c for c in coefficients), Operand(Counting(low, high), 8 * (start - low))
+        modulus = what.modulus.evaluate(sizes) if what.modulus is not None else 0
+        return tuple(8 * c for c in coefficients), Operand(Counting(low, high, modulus), 8 * (start - low))
 
     def _covers(self, sizes: Mapping[str, int], extents: Sequence[int], shape: tuple[int, ...]) -> bool:
         """Whether every output position is reached exactly once."""

@@ -194,7 +194,7 @@ class _Buffers:
         """The buffer of an operand; an intermediate gets one when it is first named."""
         tensor = operand.tensor
         if isinstance(tensor, Counting):
-            return self._constant(tensor, counting_table(tensor.low, tensor.high))
+            return self._constant(tensor, counting_table(tensor.low, tensor.high, tensor.modulus))
         if tensor in self.fixed:
             return self.fixed[tensor]
         if tensor in self.values:
@@ -220,8 +220,10 @@ class _Buffers:
 
 
 @lru_cache(maxsize=256)
-def counting_table(low: int, high: int) -> Array:
-    """The integers low..high (inclusive) as a read-only array."""
+def counting_table(low: int, high: int, modulus: int = 0) -> Array:
+    """The integers low..high (inclusive), modulo `modulus` if that is not 0, as a read-only array."""
     table = np.arange(low, high + 1, dtype=np.int64)
+    if modulus:
+        table %= modulus
     table.flags.writeable = False
     return table

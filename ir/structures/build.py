@@ -305,17 +305,34 @@ def _simplified(term: Term, free: list[str], extents: Mapping[str, int]) -> Term
         for delta in term.deltas:
             a, b = delta
             for name, value in ((a.bare, b), (b.bare, a)):
-                if name is None or name in free or value.modulus or name in value.indices:
+                if name is None or name in free or name in value.indices:
+                    continue
+                if value.modulus and not _only_bare(term, name, delta):
                     continue
                 low, high = value.bounds(extents)
                 if low < 0 or high >= extents[name]:
                     continue
                 rest = tuple(d for d in term.deltas if d != delta)
-                term, done = term._replace(deltas=rest).put(name, value), False
+                term, done = _put(term._replace(deltas=rest), name, value), False
                 break
             if not done:
                 break
     return term
+
+
+def _only_bare(term: Term, name: str, delta: tuple[Slot, Slot]) -> bool:
+    """Whether an index stands alone in slots of operands and nowhere else (but in the delta)."""
+    slots = [s for _, slots in term.atoms for s in slots if name in s.indices]
+    others = [s for d in term.deltas if d != delta for s in d] + list(term.guards)
+    return all(s.bare == name for s in slots) and not any(name in s.indices for s in others)
+
+
+def _put(term: Term, name: str, value: Slot) -> Term:
+    """The term with `value` for an index, which may have a modulus where the index stands alone."""
+    if not value.modulus:
+        return term.put(name, value)
+    atoms = (Atom(n, tuple(value if s.bare == name else s for s in slots)) for n, slots in term.atoms)
+    return term._replace(atoms=tuple(atoms))
 
 
 def _product(

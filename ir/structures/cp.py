@@ -24,10 +24,10 @@ class CP(Structure):
     name: str = "C"
 
     def operator(self) -> Operator:
-        """One operand name.k for each digit."""
+        """One operand for each digit: the name and a number."""
         digits = [f"i{k}" for k in range(len(self.rows))] + [f"j{k}" for k in range(len(self.cols))]
         extents = dict(zip(digits, self.rows + self.cols, strict=True)) | {"r": self.rank}
-        names = [f"{self.name}.{k}" for k in range(len(digits))]
+        names = [f"{self.name}{k}" for k in range(len(digits))]
         atoms = tuple(Atom(n, (var(d), var("r"))) for n, d in zip(names, digits, strict=True))
         operands = {n: Operand((extents[d], self.rank)) for n, d in zip(names, digits, strict=True)}
         k = len(self.rows)

@@ -25,7 +25,7 @@ class TensorTrain(Structure):
     name: str = "G"
 
     def operator(self) -> Operator:
-        """One operand name.k for each site, read [left rank, row, column, right rank]."""
+        """One operand for each site: the name and a number, read [left rank, row, column, right rank]."""
         n = len(self.rows)
         extents = {f"i{k}": self.rows[k] for k in range(n)} | {f"j{k}": self.cols[k] for k in range(n)}
         extents |= {f"r{k}": r for k, r in enumerate(self.ranks)}
@@ -33,7 +33,7 @@ class TensorTrain(Structure):
         for k in range(n):
             left = [f"r{k - 1}"] if k else []
             right = [f"r{k}"] if k < n - 1 else []
-            atoms.append(Atom(f"{self.name}.{k}", tuple(map(var, (*left, f"i{k}", f"j{k}", *right)))))
+            atoms.append(Atom(f"{self.name}{k}", tuple(map(var, (*left, f"i{k}", f"j{k}", *right)))))
         operands = {m: Operand(tuple(extents[s.terms[0][0]] for s in slots)) for m, slots in atoms}
         rows, cols = (tuple(f"{c}{k}" for k in range(n)) for c in "ij")
         return Operator(rows, cols, (Term(1, tuple(atoms)),), extents, operands)

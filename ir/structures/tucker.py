@@ -24,14 +24,12 @@ class Tucker(Structure):
     name: str = "T"
 
     def operator(self) -> Operator:
-        """The core name.core and one operand name.k for each digit."""
+        """The core `T`core and an operand `T`0, `T`1, ... for each digit, where `T` is the name."""
         digits = [f"i{k}" for k in range(len(self.rows))] + [f"j{k}" for k in range(len(self.cols))]
         ranks = [f"r{k}" for k in range(len(digits))]
         extents = dict(zip(digits + ranks, self.rows + self.cols + self.ranks, strict=True))
-        atoms = [Atom(f"{self.name}.core", tuple(map(var, ranks)))]
-        atoms += [
-            Atom(f"{self.name}.{k}", (var(d), var(r))) for k, (d, r) in enumerate(zip(digits, ranks, strict=True))
-        ]
+        atoms = [Atom(f"{self.name}core", tuple(map(var, ranks)))]
+        atoms += [Atom(f"{self.name}{k}", (var(d), var(r))) for k, (d, r) in enumerate(zip(digits, ranks, strict=True))]
         operands = {n: Operand(tuple(extents[s.terms[0][0]] for s in slots)) for n, slots in atoms}
         k = len(self.rows)
         return Operator(tuple(digits[:k]), tuple(digits[k:]), (Term(1, tuple(atoms)),), extents, operands)

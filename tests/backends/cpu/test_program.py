@@ -115,3 +115,10 @@ def test_constants_are_not_arguments() -> None:
     made = CpuProgram(program, {"A": np.array([2.0, 3.0])}).bind({}, {"x": Layout.dense(F64, (2,))})
     (result,) = execute(made.executable, [np.ones(2)])
     assert result.tolist() == [2, 3]
+
+
+def test_an_index_value_modulo_a_size() -> None:
+    product = "einsum[plustimes, f64](k; x[k], eq(at(k), at((3*i+2) mod 7)))"
+    text = f"input x: f64[7]\ny[i]: f64[7] = {product} over i<7, k<7\nreturn y"
+    found = check(text, x=np.arange(1.0, 8.0))
+    assert found["y"].tolist() == [(3 * i + 2) % 7 + 1 for i in range(7)]
