@@ -100,6 +100,10 @@ def contract(call: Call, arrays: list[Array]) -> Array:
 
 
 def _pair(a: Array, a_labels: list[int], b: Array, b_labels: list[int], kept: list[int]) -> Array:
+    if 0 in a.shape or 0 in b.shape:
+        # NumPy 2.4's einsum writes outside of its memory where an operand is empty and another one is broadcast.
+        extents = dict(zip((*a_labels, *b_labels), (*a.shape, *b.shape), strict=True))
+        return np.zeros([extents[x] for x in kept], np.result_type(a, b))
     small = {x: i for i, x in enumerate(dict.fromkeys(a_labels + b_labels))}
     spelled = ([small[x] for x in side] for side in (a_labels, b_labels, kept))
     left, right, out = spelled
