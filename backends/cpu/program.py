@@ -123,8 +123,11 @@ class CpuProgram:
 
 
 def _gains(plan: Plan) -> bool:
-    """Whether kernels with constant sizes would be noticeably faster: where the loops of a share are short."""
-    return any(s.nanoseconds < SMALL_SHARE * max(s.count, 1) for s in plan.stages)
+    """Whether a kernel with constant sizes would be noticeably faster: where the loops of a share are short.
+
+    A plan of several stages (a copy first, a sum in parts) keeps them: with constant sizes there is one kernel only.
+    """
+    return len(plan.stages) == 1 and plan.stages[0].nanoseconds < SMALL_SHARE * max(plan.stages[0].count, 1)
 
 
 def _renumbered(call: Call, spaces: list[tuple[int, int]], buffers: _Buffers) -> Call:

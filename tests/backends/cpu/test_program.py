@@ -122,3 +122,12 @@ def test_an_index_value_modulo_a_size() -> None:
     text = f"input x: f64[7]\ny[i]: f64[7] = {product} over i<7, k<7\nreturn y"
     found = check(text, x=np.arange(1.0, 8.0))
     assert found["y"].tolist() == [(3 * i + 2) % 7 + 1 for i in range(7)]
+
+
+def test_a_plan_of_several_stages_stays_one_for_fixed_sizes() -> None:
+    text = "input x: f64[n]\ns: f64[] = einsum[plustimes, f64](i; x[i]) over i<n\nreturn s"
+    program = CpuProgram(parse_ir(text))
+    layout = {"x": Layout.dense(F64, (1 << 20,))}
+    plans = [program.bind({"n": 1 << 20}, layout, specialise=s).steps[0].plan.family for s in (False, True)]
+    assert plans[0] == plans[1]
+    assert plans[0].startswith("split")
