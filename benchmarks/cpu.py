@@ -9,7 +9,10 @@ best peer, its rate, and the share of the roofline that was measured at the star
     STEIN_BENCH_TARGET=numpy:einsum python benchmarks/cpu.py --quick    # the harness itself
 
 Some environments export OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, which halve NumPy's speed: both are removed, and the
-process restarts itself before NumPy is loaded.
+process restarts itself before NumPy is loaded. Idle threads of OpenBLAS spin for some 130 ms here, and of OpenMP for
+longer than a pause, on the core that the next library needs: the variables that bound this are set. So are those that
+keep freed memory in the process: whether a result of 256 KB costs 60 page faults is otherwise a matter of what else
+was allocated before, for every library alike.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ def _restart_clean() -> None:
     environment = {k: v for k, v in os.environ.items() if k not in HANDICAPS}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "STEIN_NUM_THREADS", "STEIN_THREADS"):
         environment[name] = str(THREADS)
+    environment |= {"OPENBLAS_THREAD_TIMEOUT": "22", "GOMP_SPINCOUNT": "100000"}  # 2^22 cycles; turns of a loop
+    environment |= {"MALLOC_TRIM_THRESHOLD_": str(1 << 28), "MALLOC_MMAP_THRESHOLD_": str(1 << 28)}
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     path = [os.path.join(root, ".typing"), environment.get("PYTHONPATH", "")]
     environment |= {"STEIN_BENCH_CLEAN": "1", "PYTHONPATH": os.pathsep.join(p for p in path if p)}

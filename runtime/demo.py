@@ -159,16 +159,20 @@ def _compare(console: Console, f: Callable[..., Any], A: Array, B: Array, x: Arr
     )
 
 
+PAUSE = 0.2  # seconds between contestants
+
+
 def best_times(calls: Sequence[Callable[[], Any]], seconds: float) -> list[float]:
     """The shortest run of each call, in about `seconds` for each; at least three runs.
 
-    The calls take turns, so that what else the machine does meets all of them alike.
+    The calls take turns, so that what else the machine does meets all of them alike. Before each there is a pause and
+    a run that is not timed: idle threads of other libraries spin for over 100 ms and would slow the next contestant.
     """
-    for call in calls:
-        call()
     best, runs, end = [float("inf")] * len(calls), 0, time.perf_counter() + seconds * len(calls)
     while runs < 3 or time.perf_counter() < end:
         for k, call in enumerate(calls):
+            time.sleep(PAUSE)
+            call()
             started = time.perf_counter()
             call()
             best[k] = min(best[k], time.perf_counter() - started)

@@ -21,6 +21,7 @@ _Pairs = tuple[tuple[int, int], ...]
 _Triples = tuple[tuple[int, int, int], ...]
 _Tables = tuple[tuple[int, _Pairs], ...]
 _SHARES = 4  # outer positions from which on they are what threads share
+_BLOCKS = 8  # of the vector axis from which on threads may share it
 _WORTH_SHARING = 60_000.0  # cycles from which on a specialised kernel is split among threads
 _DEPTH_BYTES = 2048  # of one row of a panel: 512 steps in single precision
 _PAGE = 4096
@@ -151,7 +152,9 @@ def stage_of(
     blocks = _blocks(form, lines, choice, machine)
     sizes = [lines[i].extent for i in inside] + [size for _, size in blocks]
     count = prod([lines[i].extent for i in choice.outer])
-    share, grain = ("", 1) if constants and choice.cycles < _WORTH_SHARING else _share(lines, choice, names, count)
+    share, grain = (
+        ("", 1) if constants and choice.cycles < _WORTH_SHARING else share_of(form, lines, choice, names, count)
+    )
     outer = "" if not choice.outer else "all" if share or form.collides else "shared"
     kernel = kernels.get((share, grain, outer)) if kernels is not None else None
     if kernel is None:
@@ -166,6 +169,15 @@ def stage_of(
     words, pointers, scratch, tables = _words(problem, lines, choice, kernel, inside, sizes, blocks, buffers)
     time = nanoseconds(problem, choice, machine)
     return Stage(kernel, choice.family, words, pointers, scratch, shares, time, tables)
+
+
+def base_kernel(problem: Problem, choice: Choice, machine: Machine) -> tuple[Kernel, tuple[int, ...], dict[int, str]]:
+    """The kernel of one position of the outer axes, for any sizes; its extents in order, and names of the axes."""
+    names = _names(choice)
+    blocks = _blocks(problem.form, problem.lines, choice, machine)
+    sizes = (*(problem.lines[i].extent for i in names), *(size for _, size in blocks))
+    recipe = _recipe(problem.form, problem.lines, choice, names, blocks, None, "", 1, "")
+    return kernel_of(recipe), sizes, names
 
 
 def _recipe(
@@ -216,10 +228,20 @@ def _names(choice: Choice) -> dict[int, str]:
     return names
 
 
-def _share(lines: tuple[Line, ...], choice: Choice, names: dict[int, str], count: int) -> tuple[str, int]:
-    """What lo..hi counts where outer positions are too few: blocks of the register axis that has most of them."""
+def share_of(form: Form, lines: tuple[Line, ...], choice: Choice, names: dict[int, str], count: int) -> tuple[str, int]:
+    """What lo..hi counts where outer positions are too few: blocks of the register axis that has most of them.
+
+    Where operands are packed, every thread packs the whole of the operand that lacks the shared axis: the axis is taken
+    for which that is the smaller one, if it has blocks enough.
+    """
     if choice.family == "serial" or count >= _SHARES:
         return "", 1
+    if choice.family == "packed" and choice.rows is not None:
+        wide, (rows, columns) = choice.vectors * choice.lanes, (lines[choice.rows], lines[choice.vector])
+        whole_left = sum(not columns.strides[t] for t in form.inputs) * rows.extent
+        whole_right = sum(not rows.strides[t] for t in form.inputs) * columns.extent
+        if whole_left < whole_right and columns.extent >= _BLOCKS * wide:
+            return "v", wide
     best, most = ("", 1), 1
     whole = {"v": choice.vectors * choice.lanes, "u": choice.height, "x": choice.width}
     for i, name in names.items():

@@ -7,7 +7,7 @@ No operation has a case of its own; families differ only in which terms appear. 
 
 from __future__ import annotations
 
-from math import prod
+from math import gcd, prod
 from typing import NamedTuple
 
 from .machine import Machine
@@ -16,6 +16,7 @@ from .problem import Form, Line, Problem
 _GATHERED = 1.6  # steps per lane of a gather; a scatter costs a quarter more
 _LEVEL2 = 0.7  # steps for a line from the second cache, and from beyond it
 _BEYOND = 6.0
+_LINE, _PAGE = 64, 4096  # bytes; the sets of the first cache repeat after a page
 _TILE = 24.0  # steps to enter a register tile, to enter its innermost loop, and to go to the next outer position
 _LOOP = 10.0
 _POSITION = 40.0
@@ -176,12 +177,39 @@ class _Prices:
             return 0.0
         return _LEVEL2 if bytes_ <= 0.6 * self.machine.level2 else _BEYOND
 
+    def met_again(self, t: int) -> bool:
+        """Whether some output axis that an operand lacks makes it read again."""
+        return any(not self.lines[i].strides[t] and self.lines[i].extent > 1 for i in self.outs)
+
+    def crowding(self, t: int, run: int) -> float:
+        """How many times more of the first cache a block of an operand takes, whose rows of `run` bytes lie at a stride.
+
+        Lines whose addresses differ by a multiple of a page share a set; a stride of 2048 bytes leaves half of one page
+        in use twice, and all other sets empty.
+        """
+        rows = 1
+        steps = sorted((abs(line.strides[t]), line.extent) for line in self.lines if line.reduced and line.strides[t])
+        stride = 0
+        for step, extent in steps:
+            if step <= max(run, _LINE):
+                run = max(run, step * extent)
+            elif extent >= rows:
+                stride, rows = step, extent
+        if rows == 1:
+            return 1.0
+        places = min(rows, _PAGE // gcd(stride, _PAGE))  # different ones before they repeat
+        lines = places * -(-run // _LINE)
+        used = min(rows * -(-run // _LINE), _PAGE // _LINE)
+        return max(1.0, used / lines)
+
     def least(self, v: int) -> float:
         """What no candidate with these lanes is below: its arithmetic, and the gathers of a full tile."""
         n, strides, across = self.lines[v]
         if self.depth == 1:
             return 0.0
         lanes, sizes = self.lanes(n), self.form.sizes
+        if not across and len(self.form.factors) == 2:
+            return self.steps / n * -(-n // lanes) * self.base  # panels need no gathers
         gathers = sum([1 for t in self.form.inputs if strides[t] and strides[t] != sizes[t]])
         return self.steps / n * -(-n // lanes) * (self.base + gathers * _GATHERED * lanes / (16 if across else 8))
 
@@ -243,7 +271,10 @@ class _Prices:
         fetched = 1.0  # lines of the cache for one load
         if not stride:
             load, near = 1.0, self.units[t]
-            fetched = size / 64 if any(i == u or lines[i].reduced for i in near) else 1.0
+            if any(lines[i].reduced for i in near):
+                fetched = size / 64
+            elif u in near:
+                fetched = 1 / min(height, 64 // size)
         elif stride == size:
             load = 1.0
         elif u in self.units[t] and self.flipped(v, u):
@@ -253,11 +284,15 @@ class _Prices:
             fetched = lanes * min(1.0, abs(stride) / 64)
         again, rows = 0.0, lines[u].extent if u is not None else 1
         if lacks_u and rows > height:
-            again = self.level(self.deep[t] * size * (1 if across else vectors * lanes if stride else 1))
+            run = (width if across else vectors * lanes if stride else 1) * size
+            again = self.level(self.deep[t] * run * self.crowding(t, run))
+        elif stride and not across and self.depth > 1 and u is not None and not lacks_u:
+            again = self.level(self.deep[t] * size * vectors * lanes * rows) if self.met_again(t) else 0.0
         elif (not across and not stride and n > vectors * lanes) or (
             lacks_x and x is not None and lines[x].extent > width
         ):
-            again = self.level(self.deep[t] * size * rows)
+            run = size * (height if u in self.units[t] else 1)
+            again = self.level(self.deep[t] * size * rows * self.crowding(t, run))
         return (load + again * fetched) / reuse
 
     def store(self, v: int, lanes: int) -> float:

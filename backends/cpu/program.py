@@ -29,6 +29,7 @@ MOST_AXES = 64  # of a NumPy array; intermediates may have more
 TOO_LARGE = 1 << 58  # elements of an array whose bytes (16 for each at most) can still be counted
 SMALL_SHARE = 1_500.0  # predicted nanoseconds of one share below which a kernel for exactly these sizes is faster
 WORTH = 3e7  # nanoseconds spent in such a kernel after which the other one is worth its compilation
+SLOWER = 5.0  # times that a kernel made for other sizes may be slower than predicted
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class CpuProgram:
         buffers = _Buffers(self, layouts)
         placed: list[tuple[Call, list[tuple[int, int]]]] = []
         notes: list[BoundStep] = []
-        gains = False
+        gains = stands_in = False
         for position, template in enumerate(self.templates):
             buffers.release(position)
             for step in template.contractions(sizes, layouts):
@@ -104,8 +105,8 @@ class CpuProgram:
                         code="too-large",
                     )
                 plan = schedule(step.problem, prefer_known=not specialise)
-                if plan.stand_in or _gains(plan):
-                    gains = True
+                stands_in = stands_in or plan.stand_in
+                gains = gains or _gains(plan)
                 if specialise and _gains(plan):
                     plan = schedule(step.problem, constants=True)
                 spaces = buffers.place(step, plan)
@@ -118,7 +119,10 @@ class CpuProgram:
             temporaries=tuple(buffers.temporaries),
             constants=tuple(buffers.constants.values()),
         )
-        recheck = 0 if specialise or not gains else int(min(max(WORTH / max(executable.work, 1.0), 200), 1 << 30))
+        recheck = 0
+        if (gains or stands_in) and not specialise:
+            spent = max(executable.work, 1.0) * (SLOWER if stands_in else 1.0)
+            recheck = int(min(max(WORTH / spent, 200), 1 << 30))
         return Bound(executable, tuple(notes), recheck)
 
 
