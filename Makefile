@@ -53,14 +53,15 @@ conformance: $(VENV)/.installed-test ## the einsum tests of NumPy and opt_einsum
 fuzz: $(VENV)/.installed-test ## random calls against NumPy and the interpreter (CALLS=10000)
 	$(BIN)/python tests/fuzz/run.py --calls $(or $(CALLS),10000)
 
-structures: $(VENV)/.installed-test ## long random tests of the structure recogniser
-	$(BIN)/python tests/structures/randoms.py --networks 20000 --variants 10000
+structures: $(VENV)/.installed-test ## long random tests of the structure recogniser (NETWORKS=20000 VARIANTS=10000)
+	$(BIN)/python tests/structures/run.py --networks $(or $(NETWORKS),20000) --variants $(or $(VARIANTS),10000)
 
 bench: $(VENV)/.installed-bench ## side by side with NumPy, opt_einsum, torch and JAX
 	$(BIN)/python benchmarks/cpu.py
+	$(BIN)/python benchmarks/structures.py
 
-examples: $(VENV)/.installed-demo ## run every example
-	@for e in examples/[a-z]*.py; do echo "== $$e"; $(BIN)/python "$$e" || exit 1; done
+examples: $(VENV)/.installed-test ## run every example; prints the table of structures (NAMES="monarch blast" runs some)
+	$(BIN)/python examples/run.py $(NAMES)
 
 docs: $(VENV)/.installed-docs ## write the pages and the API reference to site/
 	$(BIN)/python docs/build.py site

@@ -25,25 +25,29 @@ if TYPE_CHECKING:
         EinsumSyntaxError,
         EncryptionError,
         ShapeError,
+        SingularError,
         SteinError,
         StructureError,
     )
     from stein.ir.semiring import Semiring
     from stein.runtime.compile import compile
-    from stein.runtime.compiled import Compiled, Finding
+    from stein.runtime.compiled import Compiled
     from stein.runtime.declare import constant, encrypted, tensor
     from stein.runtime.einsum import einsum
+    from stein.runtime.findings import Finding
     from stein.runtime.threads import get_threads, set_threads
     from stein.runtime.version import VERSION as __version__
 
 # Where each public name lives; it is imported when it is first asked for.
 _HOMES = {
-    "ir.errors": ("BackendError DTypeError EinsumSyntaxError EncryptionError ShapeError SteinError StructureError"),
+    "ir.errors": "BackendError DTypeError EinsumSyntaxError EncryptionError ShapeError SingularError SteinError "
+    "StructureError",
     "ir.semiring": "Semiring",
     "runtime.compile": "compile",
-    "runtime.compiled": "Compiled Finding",
+    "runtime.compiled": "Compiled",
     "runtime.declare": "constant encrypted tensor",
     "runtime.einsum": "einsum",
+    "runtime.findings": "Finding",
     "runtime.threads": "get_threads set_threads",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()} | {
@@ -59,6 +63,7 @@ __all__ = [
     "Finding",
     "Semiring",
     "ShapeError",
+    "SingularError",
     "SteinError",
     "StructureError",
     "__version__",

@@ -19,8 +19,8 @@ from bench_rows import Array
 
 Thunk = Callable[[], Any]
 
-# Seconds between contestants: more than idle worker threads of other libraries spin (see `cpu.py`), as on two cores they
-# would take time from the next library.
+# Seconds between contestants: more than idle worker threads of other libraries spin (see `bench_environment`), as on
+# two cores they would take time from the next library.
 PAUSE = 0.03
 
 

@@ -8,11 +8,7 @@ best peer, its rate, and the share of the roofline that was measured at the star
     python benchmarks/cpu.py --only blas --only network --json benchmarks/results/cpu.json
     STEIN_BENCH_TARGET=numpy:einsum python benchmarks/cpu.py --quick    # the harness itself
 
-Some environments export OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, which halve NumPy's speed: both are removed, and the
-process restarts itself before NumPy is loaded. Idle threads of OpenBLAS spin for some 130 ms here, and of OpenMP for
-longer than a pause, on the core that the next library needs: the variables that bound this are set. So are those that
-keep freed memory in the process: whether a result of 256 KB costs 60 page faults is otherwise a matter of what else
-was allocated before, for every library alike.
+The process restarts itself before NumPy is loaded, in the environment of `bench_environment`.
 """
 
 from __future__ import annotations
@@ -20,45 +16,25 @@ from __future__ import annotations
 import os
 import sys
 
-HANDICAPS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-THREADS = int(os.environ.get("STEIN_BENCH_THREADS", "2"))
-
-
-def _restart_clean() -> None:
-    """Run this script again in an environment in which every library may use `THREADS` threads and all of the CPU."""
-    if os.environ.get("STEIN_BENCH_CLEAN") == "1":
-        return
-    environment = {k: v for k, v in os.environ.items() if k not in HANDICAPS}
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "STEIN_NUM_THREADS", "STEIN_THREADS"):
-        environment[name] = str(THREADS)
-    environment |= {"OPENBLAS_THREAD_TIMEOUT": "22", "GOMP_SPINCOUNT": "100000"}  # 2^22 cycles; turns of a loop
-    environment |= {"MALLOC_TRIM_THRESHOLD_": str(1 << 28), "MALLOC_MMAP_THRESHOLD_": str(1 << 28)}
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    path = [os.path.join(root, ".typing"), environment.get("PYTHONPATH", "")]
-    environment |= {"STEIN_BENCH_CLEAN": "1", "PYTHONPATH": os.pathsep.join(p for p in path if p)}
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
-    sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *sys.argv], environment)
-
+from bench_environment import THREADS, restart_clean
 
 if __name__ == "__main__":
-    _restart_clean()
+    restart_clean()
 
-import argparse  # noqa: E402  (NumPy must not be loaded before the restart)
-import json  # noqa: E402
-import math  # noqa: E402
-import platform  # noqa: E402
-import time  # noqa: E402
-import warnings  # noqa: E402
-from dataclasses import dataclass, field  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import argparse
+import json
+import math
+import platform
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import numpy as np  # noqa: E402
-from bench_peers import Peer, Thunk, all_peers  # noqa: E402
-from bench_rows import QUICK, ROWS, Array, Row  # noqa: E402
-from bench_timing import Machine, Timing, probe, race, ratio  # noqa: E402
+import numpy as np
+from bench_peers import Peer, Thunk, all_peers
+from bench_rows import QUICK, ROWS, Array, Row
+from bench_timing import Machine, Timing, probe, race, ratio
 
 
 @dataclass

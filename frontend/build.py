@@ -23,6 +23,7 @@ from .declare import near
 from .promotion import COMPARISONS, Typer, Value, contraction_types, replace_span
 from .ranges import Frame
 from .scope import Tensor
+from .slips import summed_indices
 from .terms import Distributor, Factor, Term
 
 CALLABLE: dict[str, str] = {
@@ -134,72 +135,13 @@ class Builder:
                 EinsumSyntaxError, f"this statement has more than {MAX_BUILT} terms when it is multiplied out",
                 "too-long", span, help="give inner sums a name in statements of their own",
             )  # fmt: skip
-        bound = self._bound(term, env)
+        bound = summed_indices(term, env.keep, self.frame, self.distributor)
         inner = self.bind(bound, env)
         factors = [(f, self.value(f.node, inner)) for f in term.factors]
         names = tuple(inner.names[n] for n in bound)
         if self.semiring != PLUS_TIMES:
             return self._semiring_term(names, [v for _, v in factors], span)
         return self._field_term(names, factors, set(bound), span)
-
-    def _bound(self, term: Term, env: Env) -> tuple[str, ...]:
-        """The indices that a term sums: the explicit ones, then its own. Raises for slips (rules 2 and 11)."""
-        seen: dict[str, list[tuple[Span, s.Expr | None]]] = {}
-        for factor in term.factors:
-            outer = factor.node if factor.divides and not isinstance(factor.node, s.Access) else None
-            for m in self.distributor.mentions(factor.node):
-                seen.setdefault(m.name, []).append((m.span, m.nonlinear or outer))
-        for name, places in seen.items():
-            if name in env.names or name in term.explicit:
-                continue
-            inside = next((p for p in places if p[1] is not None), None)
-            if inside is not None and inside[1] is not None:
-                self._fail_nonlinear(name, inside[0], inside[1])
-            if len(places) == 1:
-                self._fail_lonely(name, places[0][0])
-        bound = tuple(dict.fromkeys((*term.explicit, *(n for n in seen if n not in env.names))))
-        for name in bound:
-            self.frame.require_range(name, seen[name][0][0] if name in seen else self._reduction_span(name))
-        return bound
-
-    def _reduction_span(self, name: str) -> Span:
-        for node in walk(self.frame.assign.value):
-            if isinstance(node, s.Reduce):
-                for n in node.indices:
-                    if n.text == name:
-                        return n.span
-        return self.frame.assign.span
-
-    def _fail_nonlinear(self, name: str, span: Span, node: s.Expr) -> NoReturn:
-        text = self.scope.source.text
-        help = f"write sum[{name}] where it is meant"
-        if isinstance(node, s.Call) and len(node.args) == 1 and node.body is None:
-            arg = text[node.args[0].span.start : node.args[0].span.end]
-            f = node.function.text
-            help = f"{f}(sum[{name}] {arg}) or sum[{name}] {f}({arg})"
-        self.scope.fail(
-            EinsumSyntaxError, f"'{name}' is summed inside a non-linear function", "nonlinear-sum", span, help=help
-        )
-
-    def _fail_lonely(self, name: str, span: Span) -> NoReturn:
-        shown = "..." if name.startswith(".") else f"'{name}'"
-        text = self.scope.source.text
-        help = "write '...' on the left too" if name.startswith(".") else f"sum[{name}] if all of it is meant"
-        access = next(
-            (a for a in walk(self.frame.assign.value) if isinstance(a, s.Access) and _within(span, a.span) and a.slots),
-            None,
-        )
-        if access is not None and not name.startswith("."):
-            other = [n for n in self.frame.indices if n != name and not n.startswith(".")]
-            whole = text[access.span.start : access.span.end]
-            left = [n for slot in self.frame.assign.slots or () for n in self.frame.slot_indices(slot)]
-            guess = left[0] if len(left) == 1 and len(access.slots or ()) == 1 else near(name, other)[13:-2]
-            at = access.span.start
-            instead = text[at : span.start] + guess + text[span.end : access.span.end]
-            help = (f"{instead}, or " if guess else "") + f"sum[{name}] {whole} if all of {access.name.text} is meant"
-        self.scope.fail(
-            EinsumSyntaxError, f"{shown} stands once in this term and not on the left", "lonely-index", span, help=help
-        )
 
     def _semiring_term(self, bound: tuple[str, ...], values: list[Value], span: Span) -> Value:
         dtype, _ = self.typer.joint(values)
@@ -391,11 +333,7 @@ class Builder:
                 EinsumSyntaxError, f"{name}(...) is called a second time", "call", node.body.span,
                 help="only approx(f, ...)(e) takes two parentheses",
             )  # fmt: skip
-        if name in WHOLE_ONLY:
-            self.scope.fail(
-                EinsumSyntaxError, f"{name} joins whole tensors; here tensors have indices", "whole-only",
-                node.function.span, help=f"give {name}(...) a name in a statement without brackets",
-            )  # fmt: skip
+        assert name not in WHOLE_ONLY, "elaboration refuses these in indexed statements"
         args = [a for a in node.args if isinstance(a, EXPRESSIONS)]
         if len(args) != len(node.args):
             wrong = next(a for a in node.args if not isinstance(a, EXPRESSIONS))
@@ -471,39 +409,4 @@ class Builder:
 EXPRESSIONS = (s.Number, s.Access, s.Call, s.Reduce, s.Binary, s.Sign, s.Transpose)
 
 
-def walk(node: s.Argument) -> Sequence[s.Argument]:
-    """Every node of an expression, from the top, left to right."""
-    out: list[s.Argument] = []
-    stack: list[s.Argument] = [node]
-    while stack:
-        one = stack.pop()
-        out.append(one)
-        stack.extend(reversed(parts(one)))
-    return out
-
-
-def parts(node: s.Argument) -> tuple[s.Argument, ...]:
-    """The expressions directly below a node."""
-    match node:
-        case s.Binary(left=left, right=right):
-            return (left, right)
-        case s.Sign(operand=operand) | s.Transpose(operand=operand):
-            return (operand,)
-        case s.Reduce(body=body):
-            return (body,)
-        case s.Call(args=args, body=more):
-            return (*args, *(() if more is None else (more,)))
-        case s.Keyword(value=value):
-            return (value,)
-        case s.Interval(low=low, high=high):
-            return (low, high)
-        case s.Tuple(items=items):
-            return items
-    return ()
-
-
-def _within(inner: Span, outer: Span) -> bool:
-    return outer.start <= inner.start and inner.end <= outer.end
-
-
-__all__ = ["CALLABLE", "WHOLE_ONLY", "Builder", "Env", "parts", "walk"]
+__all__ = ["CALLABLE", "EXPRESSIONS", "WHOLE_ONLY", "Builder", "Env"]

@@ -18,7 +18,8 @@ from ..ir.types import DType
 from . import syntax as s
 from .parser import parse_items, parse_size
 
-# Every structure of the language with its options; `block` may be one size or one per axis.
+# Every structure of the language with its options; `block` may be one size or one per axis. A declaration is trusted:
+# what the values are is only looked at with `check=True`. `hadamard` of a power of two is Sylvester's matrix.
 STRUCTURES: dict[str, tuple[str, ...]] = dict.fromkeys(
     [
         "diag",
@@ -32,6 +33,9 @@ STRUCTURES: dict[str, tuple[str, ...]] = dict.fromkeys(
         "orthogonal",
         "hadamard",
         "vandermonde",
+        "psd",
+        "doubly_stochastic",
+        "unit",
         "mask",
         "identity",
         "zeros",
@@ -40,6 +44,8 @@ STRUCTURES: dict[str, tuple[str, ...]] = dict.fromkeys(
     (),
 ) | {"bsr": ("block", "pad"), "blockdiag": ("block",), "banded": ("lo", "hi"), "lowrank": ("r",), "monarch": ("b",)}
 SPECIAL = ("identity", "zeros", "ones")  # known without a value: no arguments
+SQUARE = frozenset({"circulant", "symmetric", "permutation", "hadamard", "psd", "doubly_stochastic"})
+AXES = {"mask": 0, "zeros": 0, "ones": 0, "unit": 1}  # the last axes that a structure speaks of; 2 for all others
 
 
 @dataclass(frozen=True)

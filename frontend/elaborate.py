@@ -26,7 +26,8 @@ from ..ir.semiring import PLUS_TIMES, SEMIRINGS, Semiring
 from ..ir.size import ZERO, Size
 from ..ir.types import F64, DType, promote
 from . import syntax as s
-from .build import Builder, Env, walk
+from .algebra import Algebra
+from .build import WHOLE_ONLY, Builder, Env
 from .declare import Declaration, near
 from .flow import Flow
 from .promotion import Typer, Value
@@ -95,8 +96,8 @@ class _Elaborator:
     def assign(self, assign: s.Assign) -> None:
         """Elaborate one assignment."""
         target = self._target(assign)
-        reads = [n for n in walk(assign.value) if isinstance(n, s.Access)]
-        reductions = [n for n in walk(assign.value) if isinstance(n, s.Reduce)]
+        reads = [n for n in s.walk(assign.value) if isinstance(n, s.Access)]
+        reductions = [n for n in s.walk(assign.value) if isinstance(n, s.Reduce)]
         if target is not None and not target.result:
             self.order.append(target.name)
         self.order += [r.name.text for r in reads]
@@ -105,6 +106,8 @@ class _Elaborator:
         frame = Frame(self.scope, assign)
         builder = Builder(frame, semiring, self.accumulate)
         indexed = assign.slots is not None or bool(reductions) or any(r.slots is not None for r in reads)
+        if indexed:
+            self._check_indexed(assign)
         for r in reads:  # names first, so that a wrong one is reported before what follows from it
             if r.slots is not None:
                 self.scope.lookup(r.name, None if _dotted(r) else len(r.slots))
@@ -114,13 +117,23 @@ class _Elaborator:
         if not indexed:
             assign = self._indexed(assign, frame, builder)
             frame.assign = assign
-            reads = [n for n in walk(assign.value) if isinstance(n, s.Access)]
+            reads = [n for n in s.walk(assign.value) if isinstance(n, s.Access)]
             frame.collect([r for r in reads if r.slots is not None], [])
             builder.frame = frame
         else:
             frame.collect(reads, reductions)
         frame.infer()
         self.equation(assign, frame, builder, semiring, encrypted)
+
+    def _check_indexed(self, assign: s.Assign) -> None:
+        """Functions of whole tensors have no place in a statement with indices."""
+        for node in s.walk(assign.value):
+            if isinstance(node, s.Call) and node.function.text in WHOLE_ONLY and node.body is None:
+                name = node.function.text
+                self.scope.fail(
+                    EinsumSyntaxError, f"{name} takes whole tensors; here tensors have indices", "whole-only",
+                    node.function.span, help=f"give {name}(...) a name in a statement without brackets",
+                )  # fmt: skip
 
     def _target(self, assign: s.Assign) -> Tensor | None:
         name = assign.target
@@ -170,7 +183,8 @@ class _Elaborator:
                 EinsumSyntaxError, "'for' needs an indexed statement", "whole-only", assign.ranges[0].span,
                 help="write indices",
             )  # fmt: skip
-        indexer = Indexer(frame, builder, lambda value, span: self._store(value, span, assign, builder))
+        algebra = Algebra(self.scope, self.equations, assign.target.text)
+        indexer = Indexer(frame, builder, lambda value, span: self._store(value, span, assign, builder), algebra)
         return indexer.statement(indexer.value(assign.value), assign.target)
 
     def _store(self, value: Whole, span: Span, assign: s.Assign, builder: Builder) -> Whole:
@@ -178,21 +192,22 @@ class _Elaborator:
         self.stored += 1
         name = s.Name(f"{assign.target.text}.part{self.stored}", span)
         frame = Frame(self.scope, replace(assign, adds=False, target=name))
+        frame.indices = builder.frame.indices  # one set: sums inside of `value` take names that neither has
         other = Builder(frame, PLUS_TIMES, self.accumulate)
-        indexer = Indexer(frame, other, lambda v, p: self._store(v, p, assign, other))
+        algebra = Algebra(self.scope, self.equations, assign.target.text)
+        indexer = Indexer(frame, other, lambda v, p: self._store(v, p, assign, other), algebra)
         before = set(builder.frame.indices)
         frame.ranges.update(builder.frame.ranges)
         inner = indexer.statement(value, name)
         # `value` was built by the outer statement's indexer, so the ranges of its inner sums are there
         frame.ranges.update({n: r for n, r in builder.frame.ranges.items() if n not in before or n not in frame.ranges})
-        frame.indices |= builder.frame.indices
         frame.assign = inner
-        frame.collect([n for n in walk(inner.value) if isinstance(n, s.Access) and n.slots is not None], [])
+        frame.collect([n for n in s.walk(inner.value) if isinstance(n, s.Access) and n.slots is not None], [])
         frame.infer()
         self.equation(inner, frame, other, PLUS_TIMES, Flow(self.scope).encrypted(inner.value))
         self.read.add(name.text)
         axes = tuple((n,) for n in value.shape)
-        return Whole(axes, lambda names: s.Access(name, tuple(indexer.slot(n, span) for n in names), span))
+        return Whole(axes, lambda names: s.Access(name, tuple(indexer.slot(n, span) for n in names), span), name.text)
 
     # ---------------------------------------------------------------- the left side
 
@@ -237,6 +252,12 @@ class _Elaborator:
         for slot in slots:
             for name in frame.slot_indices(slot):
                 if name not in frame.ranges:
+                    text = frame.scope.source.text[slot.span.start : slot.span.end]
+                    if "[" in text:  # a list of positions, that `lists` has given a name
+                        self.scope.fail(
+                            ShapeError, f"how far '{text}' may go is not known: {assign.target.text} has no size",
+                            "no-range", slot.span, help=f"declare the result, such as {assign.target.text}: f64[n]",
+                        )  # fmt: skip
                     rest = [frame.scope.source.text[o.span.start : o.span.end] for o in slots if o is not slot]
                     shorter = f"{assign.target.text}[{','.join(rest)}] = ..." if rest else f"{assign.target.text} = ..."
                     self.scope.fail(
@@ -394,7 +415,7 @@ class _Elaborator:
 def _mentioned(tree: s.Program) -> frozenset[str]:
     """Every name that stands after "=", and those that += adds to or return names."""
     assigns = [a for a in tree.statements if isinstance(a, s.Assign)]
-    names = {n.name.text for a in assigns for n in walk(a.value) if isinstance(n, s.Access)}
+    names = {n.name.text for a in assigns for n in s.walk(a.value) if isinstance(n, s.Access)}
     names |= {a.target.text for a in assigns if a.adds}
     names |= {n.text for r in tree.statements if isinstance(r, s.Return) for n in r.names}
     return frozenset(names)

@@ -13,7 +13,7 @@ from ..ir.errors import EncryptionError, Span
 from ..ir.functions import FUNCTIONS
 from ..ir.types import parse_dtype
 from . import syntax as s
-from .build import CALLABLE, parts
+from .build import CALLABLE
 from .promotion import COMPARISONS
 from .scope import Scope
 
@@ -33,7 +33,7 @@ class Flow:
             return tensor is not None and tensor.encrypted
         if isinstance(node, s.Call) and node.function.text == "approx":
             return node.body is not None and self.encrypted(node.body)
-        below = [self.encrypted(p) for p in parts(node)]
+        below = [self.encrypted(p) for p in s.parts(node)]
         if not any(below):
             return False
         match node:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..ir.errors import EinsumSyntaxError, Source, Span
 from ..ir.semiring import Scalar
 from . import syntax as s
+from .lists import has_list, written_out
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
@@ -63,7 +64,7 @@ def parse_program(text: str, name: str = "<program>") -> s.Program:
 @lru_cache(maxsize=256)
 def _parse_cached(text: str, name: str) -> s.Program:
     source = Source(name, text)
-    return _Reader(source).program(_parse(source, "program"))
+    return written_out(_Reader(source).program(_parse(source, "program")))
 
 
 def parse_items(text: str, name: str = "<structure>") -> tuple[tuple[s.Item, ...], Source]:
@@ -186,6 +187,9 @@ def _explain(source: Source, error: UnexpectedInput) -> NoReturn:
     opened = _open_bracket(text[:at])
     if opened is not None:
         closing = _OPEN[text[opened]]
+        factor = re.search(r"\*\s*\w+\s*\[", text[opened + 1 : at]) if closing == "]" else None
+        if factor and shown.startswith("the end"):  # an index times an element: the bracket was forgotten before it
+            found, shown = Span(opened + factor.end(), opened + factor.end() + 1), repr("[")
         if {")": "RPAR", "]": "RSQB"}[closing] in expected:
             raise EinsumSyntaxError(
                 f"'{closing}' expected before {shown}",
@@ -328,15 +332,26 @@ class _Reader:
 
     def slot(self, tree: Any) -> s.Slot:
         if tree.data == "modulo":
-            return s.Modulo(self.index(tree.children[0]), self.index(tree.children[2]), _span(tree))
+            value, modulus = self.index(tree.children[0], True), self.index(tree.children[2])
+            if has_list(value):
+                self.fail(
+                    "a position that a tensor holds has no modulus here", "list-modulus", _span(tree),
+                    "make a tensor of the remainders first",
+                )  # fmt: skip
+            return s.Modulo(value, modulus, _span(tree))
         if tree.data == "composite":
             return s.Composite(self.names(tree), span=_span(tree))
         if tree.data == "ellipsis":
             return s.Dots(_span(tree) if tree.children else Span(tree.meta.start_pos, tree.meta.end_pos))
-        return self.index(tree)
+        return self.index(tree, True)
 
-    def index(self, tree: Any) -> s.IndexExpr:
+    def index(self, tree: Any, slot: bool = False) -> s.IndexExpr:
         span, children = _span(tree), tree.children
+        if tree.data == "ilist":
+            if not slot:
+                self.fail("a size is no element of a tensor", "size-element", span, "sizes are integers and names")
+            slots = tuple(self.slot(c) for c in children[1].children)
+            return s.IndexList(s.Access(self.name(children[0]), slots, span), span)
         if tree.data == "iname":
             return s.IndexName(self.name(children[0]).text, span)
         if tree.data == "inumber":
@@ -345,8 +360,8 @@ class _Reader:
                 self.fail(f"{children[0]} is no whole number", "index-number", span, "an index is an integer")
             return s.IndexNumber(value, span)
         if tree.data == "ineg":
-            return s.IndexNegative(self.index(children[1]), span)
-        return s.IndexBinary(str(children[1]), self.index(children[0]), self.index(children[2]), span)
+            return s.IndexNegative(self.index(children[1], slot), span)
+        return s.IndexBinary(str(children[1]), self.index(children[0], slot), self.index(children[2], slot), span)
 
     # expressions
 

@@ -169,6 +169,7 @@ class Frame:
                 return Affine.constant(value)
             case s.IndexNegative(operand=operand):
                 return self.affine(operand, indices, False) * -1
+        assert isinstance(tree, s.IndexBinary), "lists of positions are written out"
         a, b = self.affine(tree.left, indices, False), self.affine(tree.right, indices, False)
         if tree.operator != "*":
             return a + b if tree.operator == "+" else a - b

@@ -15,7 +15,7 @@ from ..ir.expr import Input, Pad, Structure
 from ..ir.size import ONE, ZERO, Size
 from ..ir.types import DTYPES, F64, DType, parse_dtype
 from . import syntax as s
-from .declare import SPECIAL, STRUCTURES, Declaration, near, parse_extent, size_of, structure_of
+from .declare import AXES, SPECIAL, SQUARE, STRUCTURES, Declaration, near, parse_extent, size_of, structure_of
 from .parser import RESERVED
 from .sizes import Issue, Sizes
 
@@ -229,13 +229,18 @@ class Scope:
                 continue
             rank = len(tensor.shape)
             blocks = options.get("block", [])
-            if (len(blocks) > 1 and len(blocks) != rank) or rank < 1 or (structure.name == "identity" and rank != 2):
+            few = rank < max(1, AXES.get(structure.name, 2))
+            if len(blocks) > min(rank, 2) or few or (structure.name == "identity" and rank != 2):
                 self.fail(
                     StructureError, f"{structure.name} does not fit {rank} axes", "structure", *spans, tensor.place
                 )
+            sizes = [self.sizes.resolve(n) for n in tensor.shape[-2:]]
+            if structure.name in SQUARE:
+                sentence = f"{tensor.name} is {structure.name}, so its axes {rank - 2} and {rank - 1} are equal: "
+                issue = Issue("structure", sentence + "{left} and {right} are not", spans, "declare it n x n")
+                self.sizes.equate(sizes[0], sizes[1], issue)
             if not blocks or "pad" in options:
                 continue
-            sizes = [self.sizes.resolve(n) for n in tensor.shape[-2:]]
             pairs = [(blocks[k % len(blocks)], n) for k, n in enumerate(sizes)]
             help = _block_help(structure.name, pairs)
             for k, (block, size) in enumerate(pairs):

@@ -6,6 +6,7 @@ identifiers; what they stand for (tensor, size, index, function) is decided by `
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -58,7 +59,15 @@ class IndexBinary:
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 
-IndexExpr: TypeAlias = IndexName | IndexNumber | IndexNegative | IndexBinary
+@dataclass(frozen=True)
+class IndexList:
+    """J[s] in a slot: a position that a tensor of integers holds. `lists` writes it out, so elaboration sees none."""
+
+    access: Access
+    span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+IndexExpr: TypeAlias = IndexName | IndexNumber | IndexNegative | IndexBinary | IndexList
 
 
 @dataclass(frozen=True)
@@ -280,3 +289,37 @@ class Program:
 
     statements: tuple[Statement, ...]
     source: Source = field(compare=False, repr=False)
+
+
+# ---------------------------------------------------------------- walking
+
+
+def walk(node: Argument) -> Sequence[Argument]:
+    """Every node of an expression, from the top, left to right."""
+    out: list[Argument] = []
+    stack: list[Argument] = [node]
+    while stack:
+        one = stack.pop()
+        out.append(one)
+        stack.extend(reversed(parts(one)))
+    return out
+
+
+def parts(node: Argument) -> tuple[Argument, ...]:
+    """The expressions directly below a node."""
+    match node:
+        case Binary(left=left, right=right):
+            return (left, right)
+        case Sign(operand=operand) | Transpose(operand=operand):
+            return (operand,)
+        case Reduce(body=body):
+            return (body,)
+        case Call(args=args, body=more):
+            return (*args, *(() if more is None else (more,)))
+        case Keyword(value=value):
+            return (value,)
+        case Interval(low=low, high=high):
+            return (low, high)
+        case Tuple(items=items):
+            return items
+    return ()

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from ..ir.errors import BackendError, EinsumSyntaxError, ShapeError, Span
+from ..ir.errors import EinsumSyntaxError, ShapeError, Span
+from ..ir.linalg import LANGUAGE
 from ..ir.size import ZERO, Size
-from ..ir.types import parse_dtype
+from ..ir.types import DType, parse_dtype
 from . import syntax as s
+from .algebra import Algebra, Operand
 from .build import EXPRESSIONS, Builder
 from .ranges import Bounds, Frame
 from .sizes import Issue, product
@@ -27,10 +29,11 @@ _LETTERS = "ijklpqrsuvwabcdefgh"
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole value: the parts of each axis, and how to write its element at given indices."""
+    """A whole value: the parts of each axis, how to write its element at given indices, and the tensor that it is."""
 
     axes: tuple[tuple[Size, ...], ...]
     build: Build
+    tensor: str = ""
 
     @property
     def rank(self) -> int:
@@ -45,11 +48,14 @@ class Whole:
 
 @dataclass
 class Indexer:
-    """Turns one whole-tensor statement into an indexed one; `keep` evaluates a value into a tensor of its own."""
+    """Turns one whole-tensor statement into an indexed one; `keep` evaluates a value into a tensor of its own, and
+    `algebra` makes the equations of solve and its kin.
+    """
 
     frame: Frame
     builder: Builder
     keep: Callable[[Whole, Span], Whole]
+    algebra: Algebra
     count: int = field(default=0)
 
     def __post_init__(self) -> None:
@@ -124,10 +130,20 @@ class Indexer:
             self.scope.unknown(node.name)
         tensor = self.scope.lookup(node.name)
         assert tensor.shape is not None
+        own = "" if tensor.special else name
         if not tensor.shape:
-            return Whole((), lambda _: node)
-        axes = tuple((self.scope.sizes.resolve(n),) for n in tensor.shape)
-        return Whole(axes, lambda names: s.Access(node.name, tuple(self.slot(n, node.span) for n in names), node.span))
+            return Whole((), lambda _: node, own)
+        return self._stored(name, node.span, own)
+
+    def _stored(self, name: str, span: Span, own: str) -> Whole:
+        """The value of a tensor."""
+        shape = self.scope.tensors[name].shape
+        assert shape is not None
+        axes = tuple((self.scope.sizes.resolve(n),) for n in shape)
+        place = s.Name(name, span)
+        if not axes:
+            return Whole((), lambda _: s.Access(place, (), span), own)
+        return Whole(axes, lambda names: s.Access(place, tuple(self.slot(n, span) for n in names), span), own)
 
     def _matmul(self, operator: s.Name, a: Whole, b: Whole, span: Span) -> Whole:
         for side in (a, b):
@@ -196,8 +212,8 @@ class Indexer:
         args = [a for a in node.args if isinstance(a, EXPRESSIONS)]
         if name == "kron":
             return self._kron(node, args)
-        if name in ("solve", "inv", "logdet", "powm"):
-            self._check_algebra(node, name, [self.value(a) for a in args])
+        if name in LANGUAGE:
+            return self._algebra(node, args)
         if parse_dtype(name) is None:
             self.builder.function(node.function)
         values = [self.value(a) for a in args]
@@ -231,35 +247,24 @@ class Indexer:
 
         return Whole(tuple(tuple(p for v in values for p in v.axes[side]) for side in (0, 1)), build)
 
-    def _check_algebra(self, node: s.Call, name: str, values: list[Whole]) -> None:
-        """Shapes of solve, inv, logdet and powm; then the news that no target has them yet."""
-        count = 2 if name in ("solve", "powm") else 1
-        if len(values) != count:
-            self._fail(
-                f"{name} takes {count} argument{'s' * (count > 1)}",
-                "arity",
-                node.function.span,
-                f"{name}(A{', b' * (count - 1)})",
-            )
-        first = values[0]
-        if first.rank != 2:
-            self._fail(f"{name} takes a matrix, this has {first.rank} axes", "algebra", node.args[0].span, "")
-        square = Issue(
-            "not-square", f"{name} takes a square matrix, this is {{left}} by {{right}}", (node.args[0].span,)
-        )
-        self.scope.sizes.equate(first.shape[0], first.shape[1], square)
-        if name == "solve":
-            if values[1].rank not in (1, 2):
-                self._fail("solve takes a vector or a matrix on the right", "algebra", node.args[1].span, "")
-            sizes = Issue("size-mismatch", "the matrix has {left} rows, the right side {right}", (node.args[1].span,))
-            self.scope.sizes.equate(first.shape[0], values[1].shape[0], sizes)
-        if name == "powm" and values[1].rank:
-            self._fail("the power is a number", "algebra", node.args[1].span, "powm(S, -0.25)")
-        self.scope.fail(
-            BackendError, f"{name} comes with the structure passes: it is not available for this target yet",
-            "not-available", node.function.span, help=f"compute {name} outside and pass the result as an argument",
-        )  # fmt: skip
+    def _algebra(self, node: s.Call, args: list[s.Expr]) -> Whole:
+        """A tensor of its own for the value of solve, inv, logdet or powm."""
+        operands = []
+        for arg in args:
+            value = self.value(arg)
+
+            def store(dtype: DType | None, value: Whole = value, arg: s.Expr = arg) -> str:
+                return self.keep(value if dtype is None else _converted(value, dtype, arg.span), arg.span).tensor
+
+            operands.append(Operand(arg, value.shape, value.tensor, store))
+        name = self.algebra.call(node, operands)
+        return self._stored(name, node.span, name)
 
     def _fail(self, sentence: str, code: str, span: Span, help: str) -> NoReturn:
         kind = EinsumSyntaxError if code in ("kron", "call", "whole-only", "arity") else ShapeError
         self.scope.fail(kind, sentence, code, span, help=help)
+
+
+def _converted(value: Whole, dtype: DType, span: Span) -> Whole:
+    """The value in another type."""
+    return Whole(value.axes, lambda names: s.Call(s.Name(dtype.name, span), (value.build(names),), None, span))

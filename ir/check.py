@@ -24,6 +24,7 @@ from .expr import (
     Equation,
     Expr,
     Input,
+    Linalg,
     Map,
     Position,
     Program,
@@ -36,7 +37,10 @@ from .expr import (
 )
 from .functions import CAST, FUNCTIONS
 from .index import Affine
-from .semiring import Semiring
+from .linalg import FUNCTIONS as LINALG
+from .linalg import TYPES
+from .linalg import Function as LinalgFunction
+from .semiring import PLUS_TIMES, Semiring
 from .size import Size
 from .text_print import print_equation, print_expr
 from .types import I64, DType, promote
@@ -172,6 +176,8 @@ class _Checker:
                 self.einsum(node)
             case Softmax():
                 self.softmax(node)
+            case Linalg():
+                self.linalg(node)
 
     def read(self, read: Read) -> None:
         if read.tensor not in self.tensors:
@@ -227,6 +233,44 @@ class _Checker:
             self.fail("softmax", f"a softmax is a float, not {node.dtype}", node)
         if not node.along or any(n in e.bound for e in walk(node.body) if isinstance(e, Einsum) for n in node.along):
             self.fail("softmax", "a softmax goes along one or more indices that its body does not bind", node)
+
+    def linalg(self, node: Linalg) -> None:
+        """The node is all of its equation, its arguments are whole tensors that fit, and the result is as wide."""
+        equation = self.equation
+        self.known((*node.result, *node.bound), node)
+        if node is not equation.expr or equation.update is not None or equation.semiring != PLUS_TIMES:
+            self.fail("linalg-alone", "a function of matrices is all that its equation computes", node)
+        if tuple(s.bare for s in equation.slots) != node.result or len(set(node.result)) < len(node.result):
+            self.fail("linalg-result", "the axes of the value are those of the equation, in order", node)
+        entry = LINALG.get(node.function)
+        if entry is None:
+            self.fail("unknown-function", f"'{node.function}' is no function of matrices", node)
+        if len(node.args) < entry.arity or (len(node.args) > entry.arity and not entry.variadic):
+            self.fail("arity", f"'{node.function}' has {entry.arity} arguments, not {len(node.args)}", node)
+        if any(a.dtype.name not in TYPES for a in node.args[:1]) or node.dtype != entry.result(node.args[0].dtype):
+            self.fail("linalg-type", f"'{node.function}' computes in {', '.join(TYPES)}", node)
+        self.linalg_shapes(node, entry)
+
+    def linalg_shapes(self, node: Linalg, entry: LinalgFunction) -> None:
+        shapes = []
+        for arg in node.args:
+            slots = tuple(s.bare for s in arg.slots) if isinstance(arg, Read) else ()
+            whole = isinstance(arg, Const) or (isinstance(arg, Read) and arg.pad is None)
+            if not whole or len(set(slots)) < len(slots) or not {*slots} <= {*node.bound}:
+                self.fail("linalg-argument", "an argument is a whole tensor at indices of its own", node)
+            extents = tuple(self.equation.extents[n] for n in slots if n is not None)
+            shape = self.tensors[arg.tensor].shape if isinstance(arg, Read) else ()
+            if len(extents) != len(shape) or any(_differ(a, b) for a, b in zip(extents, shape, strict=True)):
+                self.fail("linalg-argument", "an argument is read at all of its positions", node)
+            shapes.append(extents)
+        if entry.matrix is not None:
+            matrix = shapes[entry.matrix]
+            if len(matrix) < 2 or _differ(matrix[-2], matrix[-1]):
+                self.fail("linalg-square", f"'{node.function}' takes a square matrix", node)
+        wanted: tuple[Size, ...] = entry.shape(shapes)
+        given = tuple(self.equation.extents[n] for n in node.result)
+        if len(wanted) != len(given) or any(_differ(a, b) for a, b in zip(wanted, given, strict=True)):
+            self.fail("linalg-result", f"the value of '{node.function}' has another shape", node)
 
     # helpers
 

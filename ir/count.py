@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from .expr import Einsum, Equation, Expr, Map, Program, Read, Softmax, free_indices, reads, walk
+from .expr import Einsum, Equation, Expr, Linalg, Map, Program, Read, Softmax, free_indices, reads, walk
 from .functions import CAST
 from .index import Affine
+from .linalg import FUNCTIONS as LINALG
+from .lookup import is_listed, split_lookups
 from .target import Cost
 
 
@@ -20,7 +22,8 @@ def count(equation: Equation, sizes: Mapping[str, int]) -> Cost:
 
     An Einsum costs, for every point of its space, one multiplication fewer than it has factors, and one addition if it
     sums (opt_einsum counts the same from two factors on). An elementwise function costs 1 a point, a conversion
-    nothing, a softmax 5 (greatest, difference, exponential, sum, quotient). Every operand is read once: of each tensor,
+    nothing, a softmax 5 (greatest, difference, exponential, sum, quotient), a function of matrices what LAPACK's usual
+    algorithm takes (`ir.linalg`). Every operand is read once: of each tensor,
     the largest part that one read reaches. The result is written once; an update also reads it.
 
     >>> from .expr import Read
@@ -53,11 +56,17 @@ def count_program(program: Program, sizes: Mapping[str, int]) -> Cost:
 
 def _operations(expr: Expr, extents: Mapping[str, int]) -> int:
     """What the node itself costs, over all its points."""
+    if isinstance(expr, Linalg):
+        shapes = [tuple(extents[n] for n in free_indices(a)) for a in expr.args]
+        return LINALG[expr.function].operations(shapes)
     each = {Einsum: 0, Softmax: 5, Map: 1}.get(type(expr), 0)
     names: tuple[str, ...] = free_indices(expr)
-    if isinstance(expr, Einsum):
-        names = tuple({*names, *expr.bound})
-        each = max(0, len(expr.factors) - 1) + bool(expr.bound)
+    if isinstance(expr, Einsum):  # a lookup is an address: its index takes one value at each point of the others
+        lookups, _ = split_lookups(expr.factors)
+        names = tuple({*names, *expr.bound}.difference(found.index for found in lookups))
+        each = max(0, len(expr.factors) - len(lookups) - 1) + bool(expr.bound)
+    if isinstance(expr, Map) and is_listed(expr):
+        each = 0
     if isinstance(expr, Map) and expr.function == CAST:
         each = 0
     return each * prod(extents[n] for n in names)

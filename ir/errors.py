@@ -113,5 +113,14 @@ class EncryptionError(SteinError, TypeError):
     """An encrypted value is used in a way that cannot be evaluated under encryption."""
 
 
+class SingularError(SteinError, ValueError):
+    """A matrix that has no inverse, or not the power that is asked for, to the precision of its type."""
+
+    def located(self, source: Source, span: Span) -> SingularError:
+        """The same error with the place of the statement, once that is known."""
+        spans = () if span == NOWHERE else (span,)
+        return SingularError(self.sentence, code=self.code, source=source, spans=spans, help=self.help)
+
+
 class BackendError(SteinError, ValueError):
     """A target that is unknown, not installed, or cannot run this program."""

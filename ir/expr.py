@@ -2,8 +2,9 @@
 
 An `Equation` gives every position of one tensor a value: `name[slots] = expr`, over the ranges of its indices. The
 expression is a small tree: `Read` a tensor at affine slots, a `Const`, the value of an index (`Position`), an
-elementwise `Map`, an `Einsum` (a product of factors, summed over bound indices in a semiring) and `Softmax`. Frozen,
-hashable, without spans in equality; every pass maps a `Program` to a `Program`. The meaning is `ir.interpret`.
+elementwise `Map`, an `Einsum` (a product of factors, summed over bound indices in a semiring), `Softmax`, and `Linalg`
+(a function of whole matrices). Frozen, hashable, without spans in equality; every pass maps a `Program` to a `Program`.
+The meaning is `ir.interpret`.
 """
 
 from __future__ import annotations
@@ -110,9 +111,6 @@ class Softmax:
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 
-Expr: TypeAlias = Const | SizeValue | Position | Read | Map | Einsum | Softmax
-
-
 @dataclass(frozen=True)
 class Structure:
     """A declared structure: `bsr(block=32)` is Structure("bsr", (("block", 32),))."""
@@ -120,6 +118,26 @@ class Structure:
     name: str
     options: tuple[tuple[str, Size], ...] = ()
     span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Linalg:
+    """A function of whole tensors, `solve`, `inv`, `logdet`, `powm` or a part of one (see `ir.linalg`).
+
+    Each of `args` reads a whole tensor at bare indices of its own, all of them in `bound`; `result` names the axes of
+    the value in order. `assume` says what holds of the matrix. It is all that its equation computes.
+    """
+
+    function: str
+    result: tuple[str, ...]
+    bound: tuple[str, ...]
+    args: tuple[Expr, ...]
+    dtype: DType
+    assume: tuple[Structure, ...] = ()
+    span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+Expr: TypeAlias = Const | SizeValue | Position | Read | Map | Einsum | Softmax | Linalg
 
 
 @dataclass(frozen=True)
@@ -205,7 +223,7 @@ class Program:
 def children(expr: Expr) -> tuple[Expr, ...]:
     """The expressions directly below."""
     match expr:
-        case Map(args=args):
+        case Map(args=args) | Linalg(args=args):
             return args
         case Einsum(factors=factors):
             return factors
@@ -217,7 +235,7 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 def with_children(expr: Expr, new: tuple[Expr, ...]) -> Expr:
     """The same node above other children."""
     match expr:
-        case Map():
+        case Map() | Linalg():
             return replace(expr, args=new)
         case Einsum():
             return replace(expr, factors=new)
@@ -251,6 +269,8 @@ def free_indices(expr: Expr) -> tuple[str, ...]:
             return tuple(dict.fromkeys(n for c in children(expr) for n in free_indices(c) if n not in bound))
         case Softmax(along=along):
             return tuple(dict.fromkeys((*free_indices(expr.body), *along)))
+        case Linalg(result=result):
+            return result
     return tuple(dict.fromkeys(n for c in children(expr) for n in free_indices(c)))
 
 
@@ -272,6 +292,9 @@ def substitute(expr: Expr, values: dict[str, Affine]) -> Expr:
                 return replace(e, bound=tuple(_renamed(b, values) for b in e.bound))
             case Softmax():
                 return replace(e, along=tuple(_renamed(b, values) for b in e.along))
+            case Linalg():
+                bound, result = (tuple(_renamed(b, values) for b in names) for names in (e.bound, e.result))
+                return replace(e, bound=bound, result=result)
         return e
 
     return transform(expr, rule)

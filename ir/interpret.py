@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .bind import Binder, bind_sizes, check_padding
-from .errors import DTypeError, ShapeError
+from .errors import DTypeError, ShapeError, SingularError
 from .expr import (
     Const,
     Constraint,
@@ -29,6 +29,7 @@ from .expr import (
     Equation,
     Expr,
     Input,
+    Linalg,
     Map,
     Pad,
     Position,
@@ -40,6 +41,7 @@ from .expr import (
 )
 from .functions import CAST, FUNCTIONS
 from .index import Affine
+from .linalg import evaluate
 from .semiring import Semiring
 from .size import Size
 from .types import BOOL, F64, I64, DType, accumulation_type, dtype_of, promote
@@ -78,7 +80,10 @@ def interpret_all(
     known = solve_sizes(program, {name: array.shape for name, array in tensors.items()}, sizes)
     with np.errstate(all="ignore"):
         for equation in program.equations:
-            tensors[equation.name] = _equation(equation, tensors, known)
+            try:
+                tensors[equation.name] = _equation(equation, tensors, known)
+            except SingularError as error:
+                raise error.located(program.source, equation.span) from None
     return tensors
 
 
@@ -189,6 +194,8 @@ def _evaluate(expr: Expr, scope: _Scope) -> _Value:
             return _Value(convert(total.array, expr.dtype), total.axes)
         case Softmax():
             return _softmax(expr, scope)
+        case Linalg():
+            return _linalg(expr, scope)
     raise AssertionError(f"no expression: {expr!r}")
 
 
@@ -288,6 +295,17 @@ def _softmax(expr: Softmax, scope: _Scope) -> _Value:
     along = tuple(k for k, name in enumerate(axes) if name in expr.along)
     weights = np.exp(array - np.max(array, axis=along, keepdims=True, initial=-np.inf))
     return _Value(convert(weights / np.sum(weights, axis=along, keepdims=True), expr.dtype), axes)
+
+
+def _linalg(expr: Linalg, scope: _Scope) -> _Value:
+    args = []
+    for arg in expr.args:
+        value = _evaluate(arg, scope)
+        named = [slot.bare for slot in arg.slots] if isinstance(arg, Read) else []
+        args.append(value.array.transpose([value.axes.index(str(n)) for n in named]))
+    found = evaluate(expr.function, args, expr.assume)
+    axes = scope.axes(expr.result)
+    return _Value(convert(found, expr.dtype).transpose([expr.result.index(n) for n in axes]), axes)
 
 
 # --- equations --------------------------------------------------------------------------------------------------------

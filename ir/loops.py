@@ -77,7 +77,11 @@ class Contraction:
     `dtypes` names the output's element type first, then each operand's. Factors are multiplied and summed in
     `accumulate` by `semiring`; the epilogue may load operands too (they must lack the reduced axes). With `update`,
     the result is added (in the semiring) to what the output holds. With `collides`, several points may share an
-    output position: they are added one after the other (`update` must be set).
+    output position: they are added one after the other (`update` must be set). `lookups` are (axis, operand): at each
+    point of the other axes that axis takes the one value that the operand holds there, and the point counts for
+    nothing where the value is outside of the axis (a gather where the axis is reduced, else a scatter, see
+    `ir.lookup`). `sources` tells which operands are one tensor, read at other strides: for each operand the number of
+    the first that begins at the same element (empty where all differ).
     """
 
     axes: tuple[Axis, ...]
@@ -88,6 +92,8 @@ class Contraction:
     epilogue: Leaf = Total()
     update: bool = False
     collides: bool = False
+    lookups: tuple[tuple[int, int], ...] = ()
+    sources: tuple[int, ...] = ()
 
 
 # --- Kernels ---------------------------------------------------------------------------------------------------------
@@ -198,7 +204,66 @@ class Share:
     body: Nest
 
 
-Nest: TypeAlias = Tile | Loop | Pack | Local | Seq | Outer | Share
+@dataclass(frozen=True)
+class Follow:
+    """The integer that tensor `index` holds at this point is the position on `axis`: every tensor moves there, and
+    `body` runs.
+
+    Where the position is outside of the axis, `absent` runs instead, if there is one. If `owned`, a call does the
+    positions lo..hi only: calls that share the others never write to the same place.
+    """
+
+    index: int
+    axis: str
+    body: Nest
+    absent: Nest | None = None
+    owned: bool = False
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Along `axis`, one stretch after the other in which the lookups `keys` hold the same positions: `body` does one.
+
+    `lookups` are (index tensor, axis). In the body, every tensor stands at the positions of the keys, and `axis` is as
+    long as the run. Each `moved` (tensor, lookups) goes, at each step along `axis`, to the positions that those lookups
+    hold there. Steps at which any position is outside of its axis are left out. `dense` says that the integers are
+    contiguous; of the key `owned`, a call does the positions lo..hi only.
+    """
+
+    axis: str
+    lookups: tuple[tuple[int, str], ...]
+    keys: tuple[int, ...]
+    moved: tuple[tuple[int, tuple[tuple[int, str], ...]], ...]
+    body: Nest
+    dense: bool = False
+    owned: int | None = None
+
+
+@dataclass(frozen=True)
+class Guard:
+    """`body`, if the integers of tensor `index` mostly stay the same from one step along `axis` to the next
+    (`grouped`), or else if they do not. The first few hundred steps decide.
+    """
+
+    index: int
+    axis: str
+    grouped: bool
+    body: Nest
+
+
+@dataclass(frozen=True)
+class Triangle:
+    """For every position on `row`: `body` on the positions of `column` below it, from the beginning of its block of
+    `block` (an argument) positions on. A call does the blocks lo..hi.
+    """
+
+    row: str
+    column: str
+    block: str
+    body: Nest
+
+
+Nest: TypeAlias = Tile | Loop | Pack | Local | Seq | Outer | Share | Follow | Runs | Guard | Triangle
 
 RUN_TIME = "s"  # a stride that is an argument
 TABLE = "t"  # an axis whose byte offsets are read from a table: several reduced axes in one

@@ -16,6 +16,7 @@ from .expr import (
     Equation,
     Expr,
     Input,
+    Linalg,
     Map,
     Pad,
     Position,
@@ -23,10 +24,12 @@ from .expr import (
     Read,
     SizeValue,
     Softmax,
+    Structure,
     children,
 )
 from .functions import CAST, FUNCTIONS
 from .index import Affine
+from .linalg import FUNCTIONS as LINALG
 from .semiring import PLUS_TIMES, Scalar
 from .size import Opaque, Size
 from .types import F64, I64, DType
@@ -45,7 +48,7 @@ _STATEMENTS = (
     "return",
 )
 _CLAUSES = ("over", "in", "updating", "mod", "divides")
-_NODES = ("einsum", "softmax", "cast", "at", "size", "inf", "nan", "true", "false", "complex")
+_NODES = ("einsum", "softmax", "linalg", "cast", "at", "size", "inf", "nan", "true", "false", "complex")
 KEYWORDS = frozenset(_STATEMENTS + _CLAUSES + _NODES)
 WORD = r"[^\W\d]\w*(?:\.\w+)*"  # what a name is that needs no quotes
 
@@ -63,6 +66,8 @@ def natural_type(expr: Expr, tensors: Mapping[str, DType]) -> DType | None:
             return F64 if body.dtype.kind in "biu" else body.dtype
         case Map(function, args) if function in FUNCTIONS and len(args) == FUNCTIONS[function].arity:
             return FUNCTIONS[function].result(tuple(a.dtype for a in args))
+        case Linalg(function, args=args) if function in LINALG and args:
+            return LINALG[function].result(args[0].dtype)
     return None
 
 
@@ -121,20 +126,25 @@ def print_expr(expr: Expr, tensors: Mapping[str, DType] | None = None) -> str:
             text = f"einsum[{_name(semiring.name)}, {accumulate}]({head}{parts})"
         case Softmax(along):
             text = f"softmax{_brackets(map(_name, along))}({parts})"
+        case Linalg(function, result, bound, _, _, assume):
+            lists = "".join(f"{', '.join(map(_name, names))}; " for names in (result, bound))
+            text = f"linalg{_brackets(map(str, (_name(function), *map(_structure, assume))))}({lists}{parts})"
     return text if expr.dtype == natural_type(expr, types) else f"{text}:{expr.dtype}"
 
 
 def _print_input(tensor: Input) -> str:
     words = ["input", *["const"] * tensor.const, *["encrypted"] * tensor.encrypted]
     words += [f"{_name(tensor.name)}: {_type(tensor.dtype, tensor.shape)}"]
-    for structure in tensor.structure:
-        options = ", ".join(f"{_name(key)}={_size(value)}" for key, value in structure.options)
-        words.append(f"{_name(structure.name)}({options})")
+    words += map(_structure, tensor.structure)
     if tensor.pad is not None:
         words.append(f"pad={_pad(tensor.pad)}")
     if tensor.origin:
         words.append(f"origin={_brackets(map(_size, tensor.origin))}")
     return " ".join(words)
+
+
+def _structure(structure: Structure) -> str:
+    return f"{_name(structure.name)}({', '.join(f'{_name(key)}={_size(value)}' for key, value in structure.options)})"
 
 
 def _print_constraint(constraint: Constraint) -> str:

@@ -20,6 +20,7 @@ from .expr import (
     Equation,
     Expr,
     Input,
+    Linalg,
     Map,
     Pad,
     Position,
@@ -207,10 +208,7 @@ class _Reader:
         shape = self.sizes() if self.sees("[") else ()
         structures: list[Structure] = []
         while self.next.kind in ("name", "string") and not self.sees("pad") and not self.sees("origin"):
-            begin, label = self.next, self.name()
-            self.expect("(")
-            options = self.many(self.option, ")")
-            structures.append(Structure(label, options, begin.span))
+            structures.append(self.structure())
         pad: Pad | None = None
         if self.accept("pad"):
             self.expect("=")
@@ -220,6 +218,11 @@ class _Reader:
             self.expect("=")
             origin = self.sizes()
         return Input(name, shape, dtype, tuple(structures), const, encrypted, pad, origin, token.span)
+
+    def structure(self) -> Structure:
+        begin, label = self.next, self.name()
+        self.expect("(")
+        return Structure(label, self.many(self.option, ")"), begin.span)
 
     def option(self) -> tuple[str, Size]:
         key = self.name()
@@ -305,6 +308,8 @@ class _Reader:
             body = self.expr()
             self.expect(")")
             return Softmax(along, body, body.dtype)
+        if self.accept("linalg"):
+            return self.linalg()
         if self.accept("cast"):
             self.expect("[")
             dtype = self.dtype()
@@ -350,6 +355,18 @@ class _Reader:
             approx = Approx(degree, low, high)
         self.expect(")")
         return Map(function, tuple(args), dtype, approx=approx)
+
+    def linalg(self) -> Linalg:
+        """A function of whole tensors: its name and what is assumed, then result, bound indices and arguments."""
+        self.expect("[")
+        function = self.name()
+        assume: tuple[Structure, ...] = ()
+        if self.accept(","):
+            assume = self.listed(self.structure)
+        self.expect("]")
+        self.expect("(")
+        result, bound = self.many(self.name, ";"), self.many(self.name, ";")
+        return Linalg(function, result, bound, self.many(self.expr, ")"), I64, assume)
 
     def within(self, item: Callable[[], T]) -> T:
         """A keyword's argument in parentheses."""

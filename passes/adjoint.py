@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from ..ir.errors import DTypeError
 from ..ir.expr import Einsum, Equation, Expr, Input, Map, Program, Read, reads
-from ..ir.types import real_type
+from ..ir.index import Affine
+from ..ir.types import BOOL, DType, real_type
 from .rules import may_subtract
-from .tools import cast, has_special_slots, is_injective
+from .tools import cast, definition, has_special_slots, is_injective
 
 
 def adjoint(program: Program, equation: str, operand: str, cotangent: str = "g") -> Program:
@@ -23,20 +24,37 @@ def adjoint(program: Program, equation: str, operand: str, cotangent: str = "g")
 
     The equation's right side must be one Einsum of plain reads over a ring; `DTypeError` says what is missing. Its
     inputs are `cotangent` and the tensors that the product reads besides; the output has the name `grad`. An operand
-    that stands in several factors gets the sum over them.
+    that stands in several factors, or that the equation adds to, gets the sum over them. Over integers the ring is
+    that of their type, modulo a power of two.
+
+    >>> from ..ir.text import parse_ir, print_program
+    >>> product = "y[i]: c64[n] = einsum[plustimes, c64](j; A[i, j], x[j]) over i<n, j<n"
+    >>> source = parse_ir(f"input A: c64[n, n]\\ninput x: c64[n]\\n{product}\\nreturn y")
+    >>> print(print_program(adjoint(source, "y", "x")).splitlines()[-2])
+    grad[j]: c64[n] = einsum[plustimes, c64](i; g[i], conj(A[i, j])) over i<n, j<n
     """
     source = program.tensors[equation]
+    if cotangent in program.tensors:
+        raise DTypeError(f"'{cotangent}' is a tensor of the program, call the cotangent otherwise", code="adjoint")
     if not isinstance(source, Equation) or not isinstance(source.expr, Einsum):
         raise DTypeError(f"'{equation}' is no einsum, its adjoint is not formed here", code="adjoint")
     einsum = source.expr
-    if not may_subtract(einsum.semiring):
-        raise DTypeError(f"{einsum.semiring.name} is no ring: there are no gradients in it", code="adjoint")
+    semiring = einsum.semiring if source.update is None else source.semiring  # `max=` of a sum of products is no sum
+    for s in (einsum.semiring, semiring):
+        if not may_subtract(s, einsum.accumulate):
+            what = "of bools is" if s.ring else "is"
+            raise DTypeError(f"{s.name} {what} no ring: there are no gradients in it", code="adjoint")
     if any(not isinstance(f, Read) or has_special_slots(f) for f in einsum.factors) or not is_injective(source):
         raise DTypeError(f"'{equation}' has factors that are no plain reads", code="adjoint")
     places = [k for k, f in enumerate(einsum.factors) if isinstance(f, Read) and f.tensor == operand]
-    if not places:
+    if not places and source.update != operand:
         raise DTypeError(f"'{equation}' does not read '{operand}'", code="adjoint")
+    dtype = program.tensors[operand].dtype
+    if dtype == BOOL or (dtype.kind in "iu" and einsum.accumulate.kind in "fc"):
+        raise DTypeError(f"'{operand}' holds {dtype}, its gradient {einsum.accumulate}", code="adjoint")
     equations: list[Equation] = []
+    if source.update == operand:
+        equations.append(_of_update(source, dtype, "grad.0" if places else "grad", cotangent))
     for number, place in enumerate(places):
         name = "grad" if number == len(places) - 1 else f"grad.{number + 1}"
         update = equations[-1].name if equations else None
@@ -46,6 +64,13 @@ def adjoint(program: Program, equation: str, operand: str, cotangent: str = "g")
         tensor = program.tensors[name]
         inputs.append(tensor if isinstance(tensor, Input) else Input(name, tensor.shape, tensor.dtype))
     return Program(tuple(inputs), tuple(equations), ("grad",))
+
+
+def _of_update(source: Equation, dtype: DType, name: str, cotangent: str) -> Equation:
+    """The contribution of what the equation adds to: the cotangent itself."""
+    axes = tuple(f"i{k}" for k in range(len(source.shape)))
+    value = cast(Read(cotangent, tuple(Affine.of(a) for a in axes), source.dtype), dtype)
+    return definition(name, axes, value, dict(zip(axes, source.shape, strict=True)), dtype, source.semiring)
 
 
 def _one_place(
@@ -69,6 +94,7 @@ def _one_place(
         shape=program.tensors[read.tensor].shape,
         expr=cast(value, read.dtype),
         dtype=read.dtype,
+        semiring=einsum.semiring,
         update=update,
     )
 

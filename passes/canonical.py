@@ -249,6 +249,7 @@ class _Solver:
             self.ext,
             self.shapes,
             self.network.facts,
+            lets=self.network.lets,
         )
 
 

@@ -3,8 +3,9 @@
 Colour refinement; where it stalls, one node after the other of the smallest cell is made special and the least
 certificate wins. Two cuts keep symmetric graphs cheap: nodes with a cell of their own are taken out, and the connected
 parts that remain are labelled apart (ten equal vectors are ten small graphs); and a choice whose first leaf equals a
-leaf already seen is an automorphic image, whose subtree is not searched again (McKay, "Practical graph isomorphism",
-1981). No colouring depends on the order in which nodes were made.
+leaf already seen is an automorphic image, whose subtree is not searched again, nor are those of nodes that the
+automorphisms found so far lead to it (McKay, "Practical graph isomorphism", 1981). No colouring depends on the
+order in which nodes were made.
 """
 
 from __future__ import annotations
@@ -59,6 +60,12 @@ def digest(value: Certificate) -> str:
 
 def _ranked(values: Iterable[Hashable]) -> dict[Hashable, int]:
     return {v: k for k, v in enumerate(sorted(set(values), key=repr))}
+
+
+def _root(parent: dict[int, int], u: int) -> int:
+    while parent[u] != u:
+        u = parent[u]
+    return u
 
 
 Cells: TypeAlias = "dict[int, list[int]]"
@@ -161,13 +168,23 @@ class _Search:
         """Each member of the smallest cell made special in turn; the least certificate."""
         cell = min((cells[c] for c in {colour[u] for u in open_nodes}), key=lambda m: (len(m), colour[m[0]]))
         best: tuple[Certificate, list[int]] | None = None
-        seen: set[Certificate] = set()
+        seen: dict[Certificate, list[int]] = {}
+        orbit = {u: u for u in cell}  # union-find over the automorphisms that were met
+        tried: list[int] = []
         for u in cell:
+            if any(_root(orbit, u) == _root(orbit, t) for t in tried):
+                continue
             fixed, split = self.special(u, colour, cells)
-            if best is not None and self.first_leaf(nodes, fixed, split) in seen:
-                continue  # an automorphism leads there: the same subtree
+            leaf, order = self.first_leaf(nodes, fixed, split)
+            known = seen.get(leaf)
+            if known is not None:  # an automorphism leads there: the same subtree
+                for a, b in zip(known, order, strict=True):
+                    if a in orbit:
+                        orbit[_root(orbit, a)] = _root(orbit, b)
+                continue
             found = self.canonical(nodes, fixed, split)
-            seen.add(self.first_leaf(nodes, fixed, split))
+            seen[leaf] = order
+            tried.append(u)
             if best is None or found[0] < best[0]:
                 best = found
         assert best is not None
@@ -216,12 +233,13 @@ class _Search:
                         dirty.update(part)
                     start += len(part)
 
-    def first_leaf(self, nodes: list[int], colour: list[int], cells: Cells) -> Certificate:
-        """The leaf that is reached by taking the first node every time."""
+    def first_leaf(self, nodes: list[int], colour: list[int], cells: Cells) -> tuple[Certificate, list[int]]:
+        """The leaf that is reached by taking the first node every time, and its order of the nodes."""
         while True:
             open_cells = {c for c in (colour[u] for u in nodes) if len(cells[c]) > 1}
             if not open_cells:
-                return self.leaf(sorted(nodes, key=colour.__getitem__), colour)
+                order = sorted(nodes, key=colour.__getitem__)
+                return self.leaf(order, colour), order
             cell = min((cells[c] for c in open_cells), key=lambda m: (len(m), colour[m[0]]))
             colour, cells = self.special(cell[0], colour, cells)
 

@@ -120,7 +120,7 @@ def share_common(program: Program, context: Context, trace: Trace) -> Program:
     renamed: dict[str, str] = {}
     out: list[Equation] = []
     for equation in program.equations:
-        equation = _with_names(equation, renamed)
+        equation = with_names(equation, renamed)
         others = alike.setdefault(_rough(equation), [])
         same = _same_as(equation, others, keys) if others else None
         if same is None:
@@ -159,7 +159,8 @@ def trace_changed(equations: list[Equation], program: Program) -> bool:
     return len(equations) != len(old) or any(a is not b for a, b in zip(equations, old, strict=True))
 
 
-def _with_names(equation: Equation, names: Mapping[str, str]) -> Equation:
+def with_names(equation: Equation, names: Mapping[str, str]) -> Equation:
+    """The equation with other names for tensors that it reads."""
     if not names or not (any(r.tensor in names for r in reads(equation.expr)) or equation.update in names):
         return equation
 

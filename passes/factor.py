@@ -37,7 +37,7 @@ def factored(expr: Expr, scope: Scope) -> Expr | None:
     if not isinstance(left, Einsum) or not isinstance(right, Einsum) or not left.bound:
         return None
     alike = (left.dtype, left.accumulate, left.semiring) == (right.dtype, right.accumulate, right.semiring)
-    if not alike or left.semiring.add != "add" or not may_subtract(left.semiring) or left.accumulate == BOOL:
+    if not alike or left.semiring.add != "add" or not may_subtract(left.semiring, left.accumulate):
         return None
     if len(left.factors) != len(right.factors) or len(left.factors) < 2 or len(left.bound) != len(right.bound):
         return None

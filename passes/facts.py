@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from math import exp, inf, log
 from typing import Any
 
+from ..ir.structures.algebra import Structure
+from ..ir.structures.facts import facts_of as structure_facts
 from ..ir.structures.view import View
 from .canonical import label_of
 from .simplify import simplify
@@ -41,6 +43,27 @@ def facts_of(found: Sequence[View]) -> tuple[Fact, ...]:
         if len(found) == 1 and found[0].coefficient == 1 and _is_gram(found[0]):
             facts.append(Fact("psd", "a factor times its own transpose (for real operands)"))
     return tuple(facts)
+
+
+_SAID = ("orthogonal", "doubly_stochastic", "permutation", "diagonal", "toeplitz", "psd")
+
+
+def composed(term: Structure, known: Iterable[str]) -> tuple[Fact, ...]:
+    """The facts that follow from how a term is composed, but for those of the kinds `known`."""
+    f = structure_facts(term)
+    if min(f.rows, f.cols) < 2:
+        return ()
+    found = [Fact(name, "composition of operands that are") for name in _SAID if getattr(f, name)]
+    if f.symmetric:
+        found.append(Fact("symmetric_operator", "composition of operands that are"))
+    if f.rank < min(f.rows, f.cols):
+        found.append(Fact("rank", "ranks of the parts", {"rank": f.rank}))
+    if f.below + f.above + 1 < min(f.rows, f.cols) and not f.diagonal:
+        found.append(Fact("bandwidth", "bands of the parts", {"below": f.below, "above": f.above}))
+    elif f.rows == f.cols and 0 in (f.below, f.above) and not f.diagonal:
+        found.append(Fact("lower_triangular" if f.above == 0 else "upper_triangular", "bands of the parts"))
+    known = set(known)
+    return tuple(x for x in found if x.kind not in known)
 
 
 def _square(found: Sequence[View]) -> bool:

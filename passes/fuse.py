@@ -22,9 +22,11 @@ from ..ir.expr import (
     reads,
     substitute,
     transform,
+    walk,
     with_children,
 )
 from ..ir.functions import CAST, FUNCTIONS
+from ..ir.lookup import lookup_of
 from ..ir.rewrite import Trace
 from ..ir.size import Size
 from .base import Context
@@ -183,6 +185,8 @@ def fused(source: Equation, reader: Equation, hints: Hints) -> Equation | None:
     (read,) = (r for r in reads(reader.expr) if r.tensor == source.name)
     if has_special_slots(read) or any(has_special_slots(r) for r in reads(source.expr)):
         return None
+    if any(lookup_of(e) is not None and any(r is read for r in reads(e)) for e in walk(reader.expr)):
+        return None  # the values of a lookup stand in a tensor
     inside = next((e for e in einsums(reader.expr) if any(r is read for r in reads(e))), None)
     if nesting(source.expr) + nesting(reader.expr) > DEEPEST:
         return None
@@ -221,7 +225,7 @@ def quotient(source: Equation, reader: Equation, hints: Hints) -> Equation | Non
     if inside is None or has_special_slots(read) or any(has_special_slots(r) for r in reads(value)):
         return None
     kind = inside.accumulate
-    exact = may_divide(inside.semiring) and inside.semiring.mul == "mul" and kind.kind in "fc"
+    exact = may_divide(inside.semiring, kind) and inside.semiring.mul == "mul"
     if not exact or holds_einsum(value) or not {source.dtype, value.dtype, *(a.dtype for a in value.args)} <= {kind}:
         return None
     values = {s.bare: slot for s, slot in zip(source.slots, read.slots, strict=True) if s.bare is not None}
@@ -265,7 +269,11 @@ def through_view(source: Equation, reader: Equation, hints: Hints) -> Equation |
 
 
 def _keeps_zero(expr: Expr) -> bool:
-    """Whether an expression is a chain of functions of one argument, down to a read, that map 0 to 0."""
+    """Whether an expression is a chain of functions of one argument, down to a read, that map 0 to 0.
+
+    The polynomial that approximates a function is not known to do what the function does.
+    """
     if isinstance(expr, Map) and len(expr.args) == 1:
-        return (expr.function == CAST or FUNCTIONS[expr.function].zero_preserving) and _keeps_zero(expr.args[0])
+        keeps = expr.function == CAST or FUNCTIONS[expr.function].zero_preserving
+        return keeps and expr.approx is None and _keeps_zero(expr.args[0])
     return isinstance(expr, Read)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import lcm
 
 from ..ir.errors import NOWHERE, Span
 from ..ir.expr import (
@@ -31,11 +32,14 @@ from ..ir.expr import (
 )
 from ..ir.functions import CAST
 from ..ir.index import Affine
+from ..ir.lookup import lookup_of
 from ..ir.semiring import PLUS_TIMES, Semiring
-from ..ir.structures.operator import Atom, Term
+from ..ir.structures.operator import Atom, Let, Operator, Term
 from ..ir.structures.slot import Slot, from_affine, slot, var
+from ..ir.structures.words import words
 from ..ir.text import print_expr
 from ..ir.types import promote
+from .declared import known_words, operator_of
 
 TERM_LIMIT = 64  # terms and atoms of one network; what would exceed it stays a value of its own
 FIRST_PRIME = 100_003  # where the values of unknown sizes begin
@@ -54,7 +58,8 @@ class Opaque:
 class Network:
     """One value of a program: name[slots] = the sum of the terms, each with slots of its own index names.
 
-    `borders` are equations that it reads as they are. `spans` tell where each operand stands in the source.
+    `borders` are equations that it reads as they are. `spans` tell where each operand stands in the source. `declared`
+    are arguments that stand as their declared structure says, over operands that `lets` read from them.
     """
 
     name: str
@@ -66,15 +71,18 @@ class Network:
     opaques: Mapping[str, Opaque]
     borders: frozenset[str]
     spans: Mapping[str, Span] = field(default_factory=dict, compare=False)
+    lets: tuple[Let, ...] = ()
+    declared: frozenset[str] = frozenset()
 
     @property
     def operands(self) -> tuple[str, ...]:
         """Every operand, in order of appearance."""
         names: dict[str, None] = {}
+        made = {x.name: tuple(n for t in x.terms for n, _ in t.atoms) for x in self.lets}
         for _, term in self.terms:
             for name, _ in term.atoms:
                 opaque = self.opaques.get(name)
-                names.update(dict.fromkeys(opaque.operands if opaque else (name,)))
+                names.update(dict.fromkeys(opaque.operands if opaque else made.get(name, (name,))))
         return tuple(names)
 
 
@@ -100,9 +108,15 @@ def known_sizes(program: Program, sizes: Mapping[str, int] | None = None) -> dic
     for name in names:
         _propagate(equal, found)
         if name not in found:
-            found[name] = prime
+            found[name] = prime * _divisor(name, program.constraints, found)
             prime = _next_prime(prime)
     return found
+
+
+def _divisor(name: str, constraints: Sequence[Constraint], found: Mapping[str, int]) -> int:
+    """What divides a size whatever its value is, by the constraints (a block size)."""
+    known = [c.left for c in constraints if c.relation == "divides" and c.right.single == name]
+    return lcm(*(s.evaluate(found) for s in known if s.names <= found.keys()))
 
 
 def _propagate(equal: Sequence[Constraint], found: dict[str, int]) -> None:
@@ -121,10 +135,13 @@ def _next_prime(value: int) -> int:
     return value
 
 
-def networks(program: Program, sizes: Mapping[str, int] | None = None) -> tuple[Network, ...]:
-    """A network for each output and for each value that one of them reads as it is, outputs first."""
+def networks(
+    program: Program, sizes: Mapping[str, int] | None = None, values: Iterable[str] | None = None
+) -> tuple[Network, ...]:
+    """A network for each output (or each of `values`) and for each value that one reads as it is, outputs first."""
     reader = _Reader(program, known_sizes(program, sizes))
-    todo = [n for n in program.outputs if isinstance(program.tensors[n], Equation)]
+    values = program.outputs if values is None else values
+    todo = [n for n in values if isinstance(program.tensors[n], Equation)]
     done: dict[str, Network] = {}
     while todo:
         name = todo.pop(0)
@@ -141,7 +158,7 @@ class _Reader:
         self.program, self.sizes = program, sizes
         self.tensors = program.tensors
         self.shapes = {n: tuple(s.evaluate(sizes) for s in t.shape) for n, t in self.tensors.items()}
-        self.facts = {i.name: frozenset(s.name for s in i.structure) for i in program.inputs if i.structure}
+        self.facts = {i.name: words(i.structure, sizes) for i in program.inputs if i.structure}
         self.extents: dict[str, int] = {}
         self.opaques: dict[str, Opaque] = {}
         self.semiring = PLUS_TIMES
@@ -150,6 +167,7 @@ class _Reader:
         equation = self.tensors[name]
         assert isinstance(equation, Equation)
         self.extents, self.opaques, self.borders, self.spans = {}, {}, set[str](), dict[str, Span]()
+        self.lets, self.declared = dict[str, Let](), dict[str, Operator | None]()
         self.semiring = equation.semiring
         self.shapes = {n: s for n, s in self.shapes.items() if n in self.tensors}
         terms = []
@@ -165,10 +183,12 @@ class _Reader:
             tuple(terms),
             self.extents,
             self.shapes,
-            self.facts,
+            {n: known_words(f, self.semiring) for n, f in self.facts.items()},
             self.opaques,
             frozenset(self.borders),
             self.spans,
+            tuple(self.lets.values()),
+            frozenset(n for n, o in self.declared.items() if o is not None),
         )
 
     def renamed(self, equation: Equation, indices: Iterable[str]) -> dict[str, str]:
@@ -270,6 +290,9 @@ class _Reader:
     def map(self, e: Map, names: dict[str, str], equation: Equation) -> list[Term]:
         ring, args = self.semiring, e.args
         if e.function == CAST:
+            chosen = self.comparison(args[0], names) if ring == PLUS_TIMES else None
+            if chosen is not None:  # a bool as a number: 1 or 0, as where it selects
+                return [chosen]
             lossless = promote(args[0].dtype, e.dtype) == e.dtype and args[0].dtype.kind != "b"
             if lossless:
                 return self.expand(args[0], names, equation)
@@ -302,12 +325,30 @@ class _Reader:
             raise _Nonlinear
         source = self.tensors[e.tensor]
         if isinstance(source, Input):
-            return [Term(1, (Atom(e.tensor, slots),))]
+            return self.stated(source, slots) or [Term(1, (Atom(e.tensor, slots),))]
         inlined = self.inlined(source, slots)
         if inlined is None:
             self.borders.add(e.tensor)
             return [Term(1, (Atom(e.tensor, slots),))]
         return inlined
+
+    def stated(self, source: Input, slots: tuple[Slot, ...]) -> list[Term]:
+        """What an argument is by its declared structure, at some slots; no terms if it is only itself."""
+        if not source.structure or any(s.modulus for s in slots):
+            return []
+        name = source.name
+        if name not in self.declared:
+            self.declared[name] = operator_of(source, self.shapes[name], self.sizes, self.semiring)
+        operator = self.declared[name]
+        if operator is None:
+            return []
+        self.lets.update({x.name: x for x in operator.lets})
+        self.shapes.update({x.name: x.shape for x in operator.lets})
+        names = {i: self.fresh(i, operator.extents[i]) for i in operator.indices}
+        ends = (operator.rows, (*slots[:-2], slots[-2])), (operator.cols, (*slots[:-2], slots[-1]))
+        glue = tuple((var(names[i]), s) for digits, reads in ends for i, s in zip(digits, reads, strict=True))
+        terms = [t.renamed(names) for t in operator.terms]
+        return [t._replace(deltas=t.deltas + glue) for t in terms]
 
     def inlined(self, source: Equation, slots: tuple[Slot, ...]) -> list[Term] | None:
         """The terms of an earlier equation at some slots; None if it is no sum of products in this semiring."""
@@ -325,7 +366,18 @@ class _Reader:
             self.opaques = kept
             return None
         deltas = tuple((self.slot(s, names), q) for s, q in zip(source.slots, slots, strict=True))
-        return [t._replace(deltas=t.deltas + deltas) for t in found]
+        read = [t._replace(deltas=t.deltas + deltas) for t in found]
+        return [t for t in read if not self.vanishes(t)]
+
+    def vanishes(self, term: Term) -> bool:
+        """Whether two deltas of a term fix an index at two numbers: it is zero everywhere."""
+        fixed: dict[str, int] = {}
+        for a, b in term.deltas:
+            for one, other in ((a, b), (b, a)):
+                index = one.bare if not other.terms else None
+                if index is not None and fixed.setdefault(index, other.offset) != other.offset:
+                    return True
+        return False
 
     def opaque(self, e: Expr, names: Mapping[str, str]) -> Term:
         """One atom for an expression: its name tells its text and its operands, its slots are its free indices."""
@@ -333,6 +385,10 @@ class _Reader:
         text, operands = _skeleton(e, free)
         name = f"?{text}({','.join(operands)})"
         self.opaques[name] = Opaque(text, operands, e)
+        if lookup_of(e) is not None:  # at most one 1 for each place of the list
+            self.facts[name] = frozenset({"selection"})
+        elif isinstance(e, Map) and e.function == "pow":  # rules read the power off its name
+            self.facts[name] = frozenset({"power"})
         self.shapes[name] = tuple(self.extents[names[i]] for i in free)
         return Term(1, (Atom(name, tuple(var(names[i]) for i in free)),))
 

@@ -14,6 +14,7 @@ from .common import drop_dead, share_common
 from .factor import factor_common
 from .fuse import fuse, materialise
 from .gather import gather
+from .lookups import prepare
 from .normalise import normalise
 from .softmax import expand_softmax
 from .split import order
@@ -36,6 +37,7 @@ NORMAL_PASSES: tuple[Pass, ...] = (
 PLAN_PASSES: tuple[Pass, ...] = (
     _pass("factor", factor_common, "normal", "", "common factors are taken out of sums (R11)"),
     _pass("gather", gather, "normal", "copies", "pads and moduli become copies"),
+    _pass("lookup", prepare, "normal", "", "index values stand in tensors, and each moves one factor"),
     _pass("order", order, "normal copies", "one-einsum", "contraction order; one einsum an equation"),
     _pass(
         "materialise", materialise, "one-einsum", "cheap-factors", "dear functions inside a reused factor are stored"

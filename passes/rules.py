@@ -16,20 +16,23 @@ from ..ir.index import Affine
 from ..ir.rewrite import Rule, Scope
 from ..ir.semiring import Semiring
 from ..ir.size import ONE, ZERO
-from ..ir.types import BOOL, I64
+from ..ir.types import BOOL, I64, DType
 from .common import key
 from .scope import within
 from .tools import bound_indices, cast
 
 
-def may_subtract(semiring: Semiring) -> bool:
-    """R21: whether subtraction, hence Strassen-like and FFT methods and factoring of differences, exists."""
-    return semiring.ring
+def may_subtract(semiring: Semiring, dtype: DType) -> bool:
+    """R21: whether subtraction, hence Strassen-like methods, gradients and factoring of differences, exists.
+
+    It does not for bools, whose sum is their disjunction; integers are the ring modulo a power of two.
+    """
+    return semiring.ring and dtype != BOOL
 
 
-def may_divide(semiring: Semiring) -> bool:
-    """R21: whether division exists."""
-    return semiring.field
+def may_divide(semiring: Semiring, dtype: DType) -> bool:
+    """R21: whether division exists, which integers do not have."""
+    return semiring.field and dtype.kind in "fc"
 
 
 # --- R4, R5: nesting --------------------------------------------------------------------------------------------------
@@ -212,17 +215,36 @@ def sum_of_nothing(expr: Expr, scope: Scope) -> Expr | None:
 
 
 def zero_factor(expr: Expr, scope: Scope) -> Expr | None:
-    """R9: a product with the constant 0 is 0, in exact arithmetic only: in floating point 0*NaN and 0*inf are NaN."""
-    if (
-        not isinstance(expr, Einsum)
-        or expr.accumulate.kind not in "biu"
-        or expr.semiring.mul not in ("mul", "logical_and")
-    ):
+    """R9: a product with the semiring's 0, written as a constant, is 0.
+
+    In exact arithmetic only: in floating point 0*NaN, 0*inf and (in max-plus) -inf + inf are NaN.
+    """
+    if not isinstance(expr, Einsum) or expr.accumulate.kind not in "biu" or not _annihilates(expr):
         return None
-    zero = expr.semiring.zero_of(expr.accumulate)
-    if any(isinstance(f, Const) and f.dtype.kind in "biu" and not f.value for f in expr.factors):
-        return cast(Const(zero, expr.accumulate), expr.dtype)
-    return None
+    zero = Const(expr.semiring.zero_of(expr.accumulate), expr.accumulate)
+    return cast(zero, expr.dtype) if any(_is_zero(f, expr) for f in expr.factors) else None
+
+
+def _annihilates(expr: Einsum) -> bool:
+    """Whether the 0 of an exact semiring annihilates as machines compute (a semiring of a user may lack the law)."""
+    zero = expr.semiring.zero
+    match expr.semiring.mul:
+        case "mul" | "logical_and":
+            return not zero
+        case "minimum":
+            return zero == "-inf"
+        case "maximum":
+            return zero == "inf"
+    return expr.semiring.annihilates(expr.accumulate)
+
+
+def _is_zero(factor: Expr, expr: Einsum) -> bool:
+    if not isinstance(factor, Const) or factor.dtype.kind not in "biu":
+        return False
+    if factor.dtype == BOOL and expr.accumulate != BOOL:  # a bool selects 1 or 0
+        return not factor.value
+    value = bool(factor.value) if expr.accumulate == BOOL else factor.value
+    return value == expr.semiring.zero_of(expr.accumulate)
 
 
 _IDEMPOTENT = ("maximum", "minimum", "logical_or", "logical_and")
@@ -314,7 +336,7 @@ def distribute(einsum: Einsum, position: int, scope: Scope) -> Expr | None:
     factor = einsum.factors[position]
     if not isinstance(factor, Map) or factor.function not in (einsum.semiring.add, "sub"):
         return None
-    if factor.function == "sub" and not may_subtract(einsum.semiring):
+    if factor.function == "sub" and not may_subtract(einsum.semiring, einsum.accumulate):
         return None
     mixed = einsum.accumulate != BOOL and any(a.dtype == BOOL for a in factor.args)  # a bool selects: 1 or 0
     if mixed or factor.dtype != einsum.accumulate:

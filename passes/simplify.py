@@ -12,6 +12,9 @@ from ..ir.structures.operator import Atom, Term, named_let
 from ..ir.structures.slot import Slot, slot, var
 from ..ir.structures.view import DELTA, SELECTIONS, STEP, Factor, Port, View, axes_of
 
+KEPT = SELECTIONS | {"hadamard", "vandermonde", "power", "orthogonal", "doubly_stochastic", "bsr", "lowrank", "monarch"}
+"""Facts that a product with a vector would destroy: operands that have one stay by themselves."""
+
 RESIDUES = 4096  # moduli up to this are searched for a factor that relates two slots
 
 
@@ -49,7 +52,7 @@ def _absorbed(v: View) -> View | None:
     """An atom all of whose slots are functions of slots of another is stored in that one."""
     for a, b in itertools.permutations(range(len(v.atoms)), 2):
         guest, host = v.atoms[a], v.atoms[b]
-        if host.name in (DELTA, STEP) or guest.name == DELTA or (v.known(guest) | v.known(host)) & SELECTIONS:
+        if host.name in (DELTA, STEP) or guest.name == DELTA or (v.known(guest) | v.known(host)) & KEPT:
             continue
         if all(any(relation(q, r) is not None for r in host.slots) for q in guest.slots):
             return _stored(v, a, b)
@@ -87,6 +90,8 @@ def restored(v: View, k: int, summed: Sequence[str] = (), lead: Sequence[str] = 
     Slots of one index become that index; `summed` digits are summed in it; `lead` digits stand first.
     """
     atom = v.atoms[k]
+    if not summed and _stored_so(v, atom, lead):
+        return v
     order = sorted(atom.ports, key=lambda p: lead.index(p[1].bare) if p[1].bare in lead else len(lead))
     slots: list[Slot] = []
     shape: list[int] = []
@@ -121,6 +126,21 @@ def restored(v: View, k: int, summed: Sequence[str] = (), lead: Sequence[str] = 
     name = let.name
     atoms = (*v.atoms[:k], Factor(name, tuple(ports)), *v.atoms[k + 1 :])
     return replace(v, atoms=atoms, shapes={**v.shapes, name: tuple(shape)}, lets=(*v.lets, let))
+
+
+def _stored_so(v: View, atom: Factor, lead: Sequence[str]) -> bool:
+    """Whether an operand is read here only, at one digit for each axis, with those of `lead` first and in order."""
+    elsewhere = any(n == atom.name for let in v.lets for t in let.terms for n, _ in t.atoms)
+    if elsewhere or sum(a.name == atom.name for a in v.atoms) > 1:
+        return False
+    ports = sorted(atom.ports, key=lambda p: p[0])
+    digits = [q.bare for _, q in ports]
+    if any(len(keys) != 1 or keys[0][1] != 1 for keys, _ in ports) or None in digits or len(set(digits)) < len(digits):
+        return False
+    if len(ports) != len(v.shapes[atom.name]) or [keys[0][0] for keys, _ in ports] != list(range(len(ports))):
+        return False
+    first = [d for d in lead if d in digits]
+    return digits[: len(first)] == first
 
 
 def _stored(v: View, a: int, b: int) -> View:

@@ -21,10 +21,12 @@ from ..ir.expr import (
     with_children,
 )
 from ..ir.rewrite import Trace
+from . import lookups
 from .base import Context
 from .common import trace_changed
 from .constants import is_ahead
 from .contract import Network, Node, axes_of, contraction_tree, kernel_flops, kernel_of
+from .lookups import has_lookups
 from .tools import (
     Hints,
     Names,
@@ -128,6 +130,8 @@ class _Splitter:
 
     def contracted(self, einsum: Einsum, equation: Equation, sizes: dict[str, int]) -> Expr:
         """The last kernel of an Einsum's tree, with the scalars around it."""
+        if has_lookups(einsum):
+            return lookups.contracted(self, einsum, equation, sizes)
         scalars: list[Expr] = []
         if self.context.free_order and einsum.semiring.mul:
             einsum, scalars = _without_scalars(einsum)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..ir.structures import SUM_RULES, Plus, Structure
+from ..ir.structures.chain import PLAIN, band_of_match
 from ..ir.structures.householder import Householder
 from ..ir.structures.operator import Atom, Term, named_let
 from ..ir.structures.slot import var
-from ..ir.structures.view import Factor, Match, Near, Port, View, axes_of, leaf
+from ..ir.structures.view import DELTA, STEP, Factor, Match, Near, Port, View, axes_of, defined, leaf
 from .canonical import graph_of, label_of
 from .canonical_label import isomorphism
 from .simplify import simplify
@@ -118,17 +120,75 @@ def whole(views: Sequence[View], matches: Sequence[Match | None]) -> Match | Nea
                 if len(simple[0].x) == 1 and len(simple[0].digits(simple[0].x)) == 1:
                     return replace(found, term=Householder(cols, vector.name) if not simple[-1].lets else term)
             return replace(found, term=term)
-    if set(kinds) <= {"toeplitz", "circulant", "identity"} and {"toeplitz", "circulant"} & set(kinds):
-        return Match("toeplitz", {"sum": True}, term)
-    if all(kinds):
-        parts = tuple(f"{m.kind}_permuted" if m.options.get("permuted") else m.kind for m in matches if m)
-        return Match("sum", {"parts": parts}, term, tuple(matches))
-    return None
+    banded = _banded(simple, matches)
+    if banded is not None:
+        return replace(banded, term=term)
+    if not any(kinds) or (None in kinds and _plain(matches) and not any(_on_diagonal(v) for v in views)):
+        return None
+    low = {"low_rank", "outer_product"}
+    if kinds.count(None) == 1 and {k for k in kinds if k} <= low:
+        return Match(
+            "dense_plus_low_rank", {"rank": sum(m.options["rank"] for m in matches if m)}, term, tuple(matches)
+        )
+    parts = tuple("dense" if m is None else _spoken(m) for m in matches)
+    return Match("sum", {"parts": parts}, term, tuple(matches))
+
+
+def _spoken(match: Match) -> str:
+    return f"{match.kind}_permuted" if match.options.get("permuted") else match.kind
+
+
+def _on_diagonal(view: View) -> bool:
+    """Whether an operand is read on its diagonal only: as it is written, all of it may be."""
+    return any(len(a.touch) < sum(len(q.terms) for _, q in a.ports) for a in view.atoms if a.name not in (DELTA, STEP))
+
+
+def _plain(matches: Sequence[Match | None]) -> bool:
+    """Whether what is known of some terms beside dense ones saves nothing."""
+    return all(m is None or m.kind in PLAIN for m in matches)
+
+
+def _banded(views: Sequence[View], matches: Sequence[Match | None]) -> Match | None:
+    """A sum of operators with known bands along one digit, all other digits left alone or a batch in each term.
+
+    Terms that are constant along diagonals add up to a Toeplitz operator, others to a banded one.
+    """
+    places = [_line(v) for v in views]
+    lines = {p for p in places if p}
+    if len(views) < 2 or None in matches or None in places or len(lines) > 1:
+        return None
+    found = [m for m in matches if m is not None]
+    if not lines:
+        return Match("diagonal", {"sum": True}) if {m.kind for m in found} <= {"identity", "diagonal"} else None
+    options: dict[str, Any] = {"sum": True}
+    bands = [band_of_match(m) for m in found]
+    if None not in bands:
+        below, above = (max(b[k] for b in bands if b) for k in (0, 1))
+        ((place,),) = lines
+        long = next(v for v, p in zip(views, places, strict=True) if p)
+        narrow = below + above + 1 < min(long.extents[long.out[place]], long.extents[long.x[place]])
+        options |= {"band": (below, above), "width": below + above + 1, "banded": narrow}
+    shifts = [m.kind in ("toeplitz", "circulant", "identity") or "shift" in m.options for m in found]
+    if all(shifts) and not any("batch" in m.options for m in found):
+        return Match("toeplitz", options)
+    return Match("banded", options) if options.get("banded") else None
+
+
+def _line(view: View) -> tuple[int, ...] | None:
+    """The place at which a term has a row and a column, with all other digits on both sides at one place.
+
+    A term without rows and columns fits any place: (). None for terms of another form.
+    """
+    if len(view.out) != len(view.x):
+        return None
+    off = tuple(k for k, (i, j) in enumerate(zip(view.out, view.x, strict=True)) if i != j)
+    apart = all(view.out[k] not in view.x and view.x[k] not in view.out for k in off)
+    return off if len(off) <= 1 and apart else None
 
 
 def _plus(views: Sequence[View], matches: Sequence[Match | None]) -> Structure:
     """The terms added up, each with what was found of it."""
-    terms = [(m.term if m and m.term else None) or leaf(v) for v, m in zip(views, matches, strict=True)]
+    terms = [(m.term if m and m.term else None) or defined(leaf(v), v) for v, m in zip(views, matches, strict=True)]
     total = terms[0]
     for term in terms[1:]:
         total = Plus(total, term)

@@ -18,7 +18,7 @@ def symmetric_axes(equation: Equation) -> tuple[tuple[int, int], ...]:
     """The pairs of axes whose exchange provably leaves the result as it is.
 
     Only indices of equal extent that have an axis to themselves are tried. A form that the canonical text does not see
-    through is not found; what is found holds exactly, also in floating point, as long as products commute exactly.
+    through is not found; what is found holds in exact arithmetic, and in floating point up to the order of the sum.
 
     >>> from ..ir.text import parse_ir
     >>> gram = "G[i, j]: f64[n, n] = einsum[plustimes, f64](k; X[k, i], X[k, j]) over i<n, j<n, k<m"

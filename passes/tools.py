@@ -28,6 +28,7 @@ from ..ir.expr import (
 )
 from ..ir.functions import CAST
 from ..ir.index import Affine, Index
+from ..ir.lookup import is_listed
 from ..ir.semiring import Semiring
 from ..ir.size import ONE, ZERO, Size
 from ..ir.types import BOOL, DType
@@ -299,12 +300,15 @@ def points(names: Iterable[str], extents: Mapping[str, int]) -> int:
 _WEIGHTS = {
     **dict.fromkeys(("exp", "log", "tanh", "sigmoid", "gelu", "silu", "erf", "sin", "cos", "pow", "logaddexp"), 10),
     **dict.fromkeys(("div", "sqrt"), 4),
+    "conj": 0,  # a change of sign, once for all products of a register tile; stored, it would hide a Hermitian product
 }
 
 
 def weight(expr: Expr) -> int:
     """The work of evaluating an elementwise expression at one point, in units of an addition (loads count nothing)."""
     match expr:
+        case Map() if is_listed(expr):
+            return 0
         case Map():
             own = _WEIGHTS.get(expr.function, 1)
             return (own * 3 if expr.dtype.kind == "c" else own) + sum(weight(a) for a in expr.args)

@@ -26,6 +26,8 @@ from .expression import Expression, Options
 from .fix import fix_sizes
 from .operands import Array
 from .settings import check_options, check_semiring
+from .stages import expression_of
+from .verify import verify_constants
 
 TARGETS = ("cpu", "reference")
 LATER_TARGETS = {"cuda": "the Triton backend (stein[gpu])", "ckks": "the CKKS backend (stein[ckks])"}
@@ -316,6 +318,8 @@ def _build(
         return holder[0].evaluate(*args, **keywords)
 
     first = typed({})
+    if check:
+        verify_constants(first, constants)
     names = tuple(i.name for i in first.inputs if i.name not in constants)
     dispatch, register = make_dispatcher(slow, spec_first=False, names=names)
     made = callable_class(dispatch)(
@@ -330,7 +334,7 @@ def _build(
 def _expression(program: Program, options: Options, constants: dict[str, Array]) -> Expression:
     """The expression; its kernels are made for its sizes if all of them are fixed."""
     fixed = all(n.constant is not None for i in program.inputs for n in i.shape)
-    return Expression(program, replace(options, specialise=fixed), constants)
+    return expression_of(program, replace(options, specialise=fixed), constants)
 
 
 def _check_target(target: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import keyword
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -20,16 +19,7 @@ from .verify import verify_structures
 
 if TYPE_CHECKING:
     from .explain import Explanation
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A structure that was found: `value` names the tensor, `kind` the structure, `evidence` why it holds."""
-
-    value: str
-    kind: str
-    evidence: str
-    span: Any = None
+    from .findings import Finding, NearMiss
 
 
 class Compiled:
@@ -63,6 +53,7 @@ class Compiled:
         self._outputs = tuple(n.split(".")[0] for n in self.program.outputs)  # `d.1` is what += made of d
         self._register: Callable[..., Any] | None = None
         self._last: tuple[Expression, Mapping[str, int]] | None = None
+        self._found: tuple[tuple[Finding, ...], tuple[NearMiss, ...]] | None = None
         self.__signature__ = self.signature  # what inspect.signature and help show
         if not open_types:
             self._expressions.get((), lambda: self._default)
@@ -82,8 +73,32 @@ class Compiled:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Structures that the chosen program uses, then other facts."""
-        return tuple(Finding(i.name, s.name, "Declared", s.span) for i in self.program.inputs for s in i.structure)
+        """What is proved (or declared) of the program: what the chosen program uses, then other structures and facts.
+
+        They hold for all sizes that the program admits; `explain` tells what holds at given ones.
+
+        >>> import stein
+        >>> f = stein.compile("y[b,i] = t[i-j+n-1] * x[b,j]", t=("2*n-1",), x=("b", "n"), dtype="f32")
+        >>> [(g.value, g.kind, g.argument) for g in f.findings][0]
+        ('y', 'toeplitz', 'x')
+        """
+        from .findings import used_first
+
+        plan = self._last[0].known_plan(self._last[1]) if self._last is not None else None
+        chosen = plan.choice.chosen.draft.finding if plan is not None and plan.choice is not None else None
+        return used_first(self._facts()[0], chosen)
+
+    @property
+    def near_misses(self) -> tuple[NearMiss, ...]:
+        """What was nearly found, each with the reason why it was not."""
+        return self._facts()[1]
+
+    def _facts(self) -> tuple[tuple[Finding, ...], tuple[NearMiss, ...]]:
+        if self._found is None:
+            from .findings import found_in
+
+            self._found = found_in(self.program)
+        return self._found
 
     def __call__(self, /, *args: Any, out: Any = None, **keywords: Any) -> Any:
         """The result of the program for these arguments; an array, or a dict of arrays by name.
@@ -129,6 +144,9 @@ class Compiled:
     ) -> Sequence[Array]:
         from ..backends.cpu.native import Layout, execute
 
+        staged = expression.run(arrays, sizes)  # programs with solve and its kin
+        if staged is not None:
+            return staged
         names = expression.program.outputs
         if targets is not None and all(_usable(t, expression, n, arrays) for n, t in zip(names, targets, strict=True)):
             layouts = {n: Layout.of(t) for n, t in zip(names, targets, strict=True)}
@@ -249,20 +267,24 @@ class Compiled:
         return kernel_sources(expression, sizes, kind)
 
     @property
-    def stats(self) -> dict[str, float]:
-        """Figures of the chosen plan: `flops`, `bytes` and `peak_memory` (bytes of the temporaries)."""
+    def stats(self) -> dict[str, Any]:
+        """Figures of the chosen plan at the sizes of the last call (else at the declared ones).
+
+        `flops` and `bytes` of one call, `launches` of kernels, `peak_memory` (bytes of the temporaries), `constants`
+        (bytes kept between calls), and `candidate`, the name of the program that was chosen.
+        """
         from .explain_program import statistics
 
         return statistics(*self._shown())
 
     def explain(self) -> Explanation:
-        """What was found and done: passes, contraction tree with sizes, flops and bytes, the kernel chosen for each
-        step.
+        """What was found and done: structures with their evidence, near misses, the table of candidates, passes,
+        contraction tree with sizes, flops and bytes, the kernel chosen for each step.
         """
         from .explain_program import explain_expression
 
         expression, sizes = self._shown()
-        return explain_expression(expression, sizes, self.target, self.findings)
+        return explain_expression(expression, sizes, self.target)
 
     def __copy__(self) -> Compiled:
         """Itself: a compiled program does not change."""

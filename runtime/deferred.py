@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..ir.errors import BackendError
 from .cache import Cache
-from .compiled import Compiled, Finding, parameter_kind
+from .compiled import Compiled, parameter_kind
 from .operands import Array, as_array
 
 if TYPE_CHECKING:
     from .explain import Explanation
+    from .findings import Finding, NearMiss
 
 
 class Deferred(Compiled):
@@ -59,6 +60,11 @@ class Deferred(Compiled):
         """Structures of the program of the last call."""
         return self._known().findings
 
+    @property
+    def near_misses(self) -> tuple[NearMiss, ...]:
+        """What was nearly found in the program of the last call."""
+        return self._known().near_misses
+
     def ir(self, stage: str = "planned") -> str:
         """The program of the last call as text at a stage."""
         return self._known().ir(stage)
@@ -68,7 +74,7 @@ class Deferred(Compiled):
         return self._known().source(kind)
 
     @property
-    def stats(self) -> dict[str, float]:
+    def stats(self) -> dict[str, Any]:
         """Figures of the plan of the last call."""
         return self._known().stats
 

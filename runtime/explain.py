@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..ir.errors import BackendError
+from .explain_structure import CandidateNote, FindingNote, candidate_table, finding_lines
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -59,6 +60,8 @@ class Explanation:
 
     `naive_flops` and `naive_bytes` belong to one loop nest over all indices, without any intermediate; `flops` and
     `bytes` to the plan. All sizes are bytes. `title` is the expression as the user wrote it, `program` its IR text.
+    `findings` are structures, `facts` what else is proved, `candidates` the table of the choice, `prices` says where
+    its times come from.
 
     >>> step = StepNote("y", "y[i] = A[i,j]*x[j]", ("A", "x"), (("i", 4), ("j", 8)), flops=64, bytes=176)
     >>> note = Explanation("ij,j->i", "y[i] = ...", steps=(step,), naive_flops=64, flops=64, target="cpu")
@@ -76,7 +79,11 @@ class Explanation:
     bytes: int = 0
     peak_memory: int = 0
     target: str = ""
-    findings: tuple[str, ...] = ()
+    findings: tuple[FindingNote, ...] = ()
+    facts: tuple[FindingNote, ...] = ()
+    near_misses: tuple[str, ...] = ()
+    candidates: tuple[CandidateNote, ...] = ()
+    prices: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -196,7 +203,13 @@ def _sections(note: Explanation) -> list[RenderableType]:
     if note.program:
         section("program", plain(note.program.strip("\n")))
     if note.findings:
-        section("structure", *(plain(f"- {line}") for line in note.findings))
+        section("structure", *finding_lines(note.findings))
+    if note.facts:
+        section("facts", *finding_lines(note.facts))
+    if note.near_misses:
+        section("not found", *(plain(f"- {line}") for line in note.near_misses))
+    if note.candidates:
+        section("candidates", candidate_table(note.candidates), plain(note.prices, "dim"))
     if note.passes:
         section("passes", *(line for each in note.passes for line in _pass_lines(each)))
     if 0 < len(note.steps) <= MOST_STEPS:

@@ -13,49 +13,91 @@ from ..ir.target import Cost
 from ..ir.text import print_program
 from ..passes.pipeline import PassRecord
 from .explain import Explanation, PassNote, StepNote
+from .explain_stages import explain_stages, stage_statistics
+from .explain_structure import candidate_notes, finding_notes, near_texts
 from .expression import Expression, Planned
 from .formula import equation_formula, formula
+from .stages import Staged
 
 
-def explain_expression(
-    expression: Expression, sizes: Mapping[str, int], target: str, findings: Sequence[Any] = ()
-) -> Explanation:
-    """The story of an expression at these sizes: passes that changed something, steps with their costs and kernels."""
+def explain_expression(expression: Expression, sizes: Mapping[str, int], target: str) -> Explanation:
+    """The story of an expression at these sizes: what was found and chosen, passes that changed something, steps with
+    their costs and kernels.
+    """
+    if isinstance(expression, Staged):
+        return explain_stages(expression, sizes, target, explain_expression)
     planned = expression.planned(sizes)
     bound = _bound(expression, planned, sizes) if target == "cpu" else None
     plans: dict[str, list[Any]] = {}
     for step in bound.steps if bound else ():
         plans.setdefault(step.equation, []).append(step.plan)
-    steps = tuple(_step(e, sizes, plans.get(e.name, [])) for e in planned.program.equations)
-    naive, chosen = naive_cost(expression.program, sizes), count_program(planned.program, sizes)
-    records = (*expression.normal_records, *planned.records)
-    ahead = [e.name for e in planned.program.equations if e.name in planned.cpu.constants]
-    return Explanation(
+    steps = tuple(_step(e, sizes, plans.get(e.name, [])) for e in planned.called.equations)
+    naive, chosen = naive_cost(expression.program, sizes), count_program(planned.called, sizes)
+    ahead = [e.name for e in (*planned.made.equations, *planned.program.equations) if e.name in planned.cpu.constants]
+    return replace(
+        _structure(expression, sizes, planned, target),
         title=expression.program.source.text.strip() or print_program(expression.program),
         program=_equations_text(expression.program),
-        passes=tuple(_note(r) for r in records if r.changed),
+        passes=tuple(_note(r) for r in planned.records if r.changed),
         steps=steps,
         naive_flops=naive.flops,
         flops=chosen.flops,
         naive_bytes=naive.bytes,
         bytes=chosen.bytes,
         peak_memory=sum(bound.executable.temporaries) if bound else 0,
-        target=target,
-        findings=tuple(f"{f.value} is {f.kind} ({f.evidence})" for f in findings),
         notes=(f"computed once, ahead of the calls: {', '.join(ahead)}",) if ahead else (),
     )
 
 
-def statistics(expression: Expression, sizes: Mapping[str, int]) -> dict[str, float]:
+def _structure(expression: Expression, sizes: Mapping[str, int], planned: Planned, target: str) -> Explanation:
+    """What was found, and the table of candidates. Where only an order of contraction was to be chosen, the table is
+    made for show.
+    """
+    from .findings import found_in, used_first
+
+    found, missed = found_in(expression.program, sizes)
+    choice = expression.candidates(sizes) if target == "cpu" and not expression.is_empty(sizes) else None
+    used = choice.chosen.draft.finding if choice is not None and planned.choice is not None else None
+    found = used_first(found, used)
+    structures, facts = finding_notes(found, expression.program.source, found[0] if used is not None else None)
+    return Explanation(
+        title="",
+        target=target,
+        findings=structures,
+        facts=facts,
+        near_misses=near_texts(missed),
+        candidates=candidate_notes(choice, planned.name) if choice is not None else (),
+        prices=_prices(expression, planned, sizes) if choice is not None else "",
+    )
+
+
+def _prices(expression: Expression, planned: Planned, sizes: Mapping[str, int]) -> str:
+    """Of which sizes the times speak, where they come from, and what decided."""
+    from ..backends.cpu.target import CpuTarget
+
+    target = expression.pricing()
+    basis = target.describe() if isinstance(target, CpuTarget) else f"prices of {target.name}"
+    if sizes:
+        basis = f"at {', '.join(f'{n}={size}' for n, size in sizes.items())}: {basis}"
+    if planned.choice is None:
+        return f"{basis}; a product of different operands runs in the best order, the other rows are for comparison"
+    return f"{basis}; the least time is chosen, equal times by what is stored"
+
+
+def statistics(expression: Expression, sizes: Mapping[str, int]) -> dict[str, Any]:
     """Figures of the chosen plan at these sizes."""
+    if isinstance(expression, Staged):
+        return stage_statistics(expression, sizes, statistics)
     planned = expression.planned(sizes)
-    cost = count_program(planned.program, sizes)
+    cost = count_program(planned.called, sizes)
     bound = _bound(expression, planned, sizes)
     return {
+        "candidate": planned.name,
         "flops": cost.flops,
         "bytes": cost.bytes,
         "launches": len(bound.executable.calls),
         "peak_memory": sum(bound.executable.temporaries),
+        "constants": sum(a.nbytes for a in bound.executable.constants),
     }
 
 
@@ -63,6 +105,9 @@ def kernel_sources(expression: Expression, sizes: Mapping[str, int], kind: str) 
     """LLVM text or assembly of every kernel at these sizes, each once, in order of use."""
     from ..backends.cpu.jit import compile_kernel
 
+    if isinstance(expression, Staged):
+        parts = [kernel_sources(k, {}, kind) for k in expression.kernels(sizes)]
+        return "\n\n".join(dict.fromkeys(p for p in parts if p))
     bound = _bound(expression, expression.planned(sizes), sizes)
     kernels = dict.fromkeys(k for step in bound.steps for k in step.plan.kernels)
     return "\n\n".join(compile_kernel(k).source(kind) for k in kernels)

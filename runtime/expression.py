@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,15 @@ import numpy as np
 from ..ir.bind import Binder
 from ..ir.expr import Equation, Input, Program, Read
 from ..ir.index import Affine, Index
-from ..passes.pipeline import NORMAL_PASSES, PLAN_PASSES, Context, PassRecord, run_passes
+from ..ir.target import Target
+from ..passes.pipeline import NORMAL_PASSES, Context, PassRecord, run_passes
 from .cache import Cache
 
 if TYPE_CHECKING:
     from ..backends.cpu.native_record import Layout, Record
     from ..backends.cpu.program import Bound, CpuProgram
+    from ..passes.candidates import Candidate
+    from ..passes.choice import Choice
 
 Array = np.ndarray[Any, Any]
 COPY = ".copy"  # ends the name of the copy of an argument that is returned
@@ -42,23 +46,33 @@ class Options:
 
 @dataclass(frozen=True)
 class Planned:
-    """The program planned for sizes like `sizes`, what the passes did, and its CPU form."""
+    """The program planned for `sizes`, what the passes did, and its CPU form. `exact`: for no other sizes.
+
+    `called` is what of it a call runs, `made` computes the formulas that it takes as constants. `name` is that of the
+    candidate, `choice` the table it was chosen from, None where there was nothing to choose.
+    """
 
     program: Program
+    called: Program
+    made: Program
     records: tuple[PassRecord, ...]
     sizes: Mapping[str, int]
     cpu: CpuProgram
+    name: str = "best order"
+    exact: bool = False
+    choice: Choice | None = None
 
 
 @dataclass
 class Expression:
     """A typed symbolic program with everything that was made from it. `constants` are the values of its constant
-    inputs.
+    inputs, `target` prices candidates (this machine, where it is None).
     """
 
     program: Program
     options: Options = field(default_factory=Options)
     constants: dict[str, Array] = field(default_factory=dict)
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         self.program = _without_returned_inputs(self.program)
@@ -68,6 +82,7 @@ class Expression:
         self.arguments = tuple(i for i in self.program.inputs if i.name not in self.constants)
         self._constant_shapes = {n: a.shape for n, a in self.constants.items()}
         self._plans: Cache[tuple[int, ...], Planned] = Cache(64)
+        self._exact: Cache[tuple[int, ...], Planned] = Cache(64)
         self._bound: Cache[object, Bound] = Cache(512)
         self.records: Cache[object, Record] = Cache(512)
         self.row_major: set[str] = set()  # values of `order` that give row-major results for row-major operands
@@ -80,42 +95,106 @@ class Expression:
         by_name = {i.name: s for i, s in zip(self.arguments, shapes, strict=True)}
         return self.binder(by_name | self._constant_shapes)
 
+    @cached_property
+    def contracts(self) -> bool:
+        """Whether there is nothing to choose but an order of contraction, or that is fixed too."""
+        from ..passes.candidates import can_only_contract
+
+        return not self._context({}).free_order or can_only_contract(self.program)
+
+    def is_empty(self, sizes: Mapping[str, int]) -> bool:
+        """Whether there is a tensor without elements, or an index without values, at these sizes."""
+        from ..passes.candidates import is_empty
+
+        return is_empty(self.program, sizes)
+
     def planned(self, sizes: Mapping[str, int]) -> Planned:
-        """The plan for these sizes, shared by all sizes with the same numbers of binary digits."""
-        key = tuple(n.bit_length() if n != 1 else -1 for n in sizes.values())
-        return self._plans.get(key, lambda: self._plan(dict(sizes)))
+        """The plan for these sizes, shared by all sizes with the same numbers of binary digits where it suits them."""
+        key = tuple([n.bit_length() if n != 1 else -1 for n in sizes.values()])
+        plan = self._plans.get(key, lambda: self._plan(dict(sizes)))
+        if not plan.exact or plan.sizes == sizes:
+            return plan
+        return self._exact.get(tuple(sizes.values()), lambda: self._plan(dict(sizes)))
 
-    def _plan(self, sizes: dict[str, int]) -> Planned:
-        from ..backends.cpu.program import CpuProgram
+    def known_plan(self, sizes: Mapping[str, int]) -> Planned | None:
+        """The plan for these sizes if it was made already."""
+        key = tuple([n.bit_length() if n != 1 else -1 for n in sizes.values()])
+        plan = self._plans.find(key)
+        return (
+            plan if plan is None or not plan.exact or plan.sizes == sizes else self._exact.find(tuple(sizes.values()))
+        )
 
-        context = Context(
+    def candidates(self, sizes: Mapping[str, int]) -> Choice:
+        """The table of candidates at these sizes, as the plan's own choice made it (or made for show)."""
+        return self.planned(sizes).choice or self._choose(sizes)
+
+    def pricing(self) -> Target:
+        """What prices the candidates."""
+        if self.target is not None:
+            return self.target
+        from ..backends.cpu.target import CpuTarget
+
+        return CpuTarget.here()
+
+    def _choose(self, sizes: Mapping[str, int]) -> Choice:
+        from ..passes.choice import choose
+
+        return choose(self.program, self._context(sizes), self.pricing(), self.normal)
+
+    def _context(self, sizes: Mapping[str, int]) -> Context:
+        return Context(
             sizes=sizes,
             optimize=self.options.optimize,
             memory_limit=self.options.memory_limit,
             constants=frozenset(self.constants),
             strict=self.options.strict,
         )
-        program, records = run_passes(self.normal, PLAN_PASSES, context)
-        ahead = self._ahead(program, context, sizes)
-        return Planned(program, records, sizes, CpuProgram(program, self.constants | ahead))
 
-    def _ahead(self, program: Program, context: Context, sizes: Mapping[str, int]) -> dict[str, Array]:
-        """The values of the equations that depend on constants alone, computed once."""
-        from ..passes.constants import ahead
+    def _plan(self, sizes: dict[str, int]) -> Planned:
+        from ..passes.candidates import BEST, Draft, plan
 
-        names = ahead(program, context) if self.constants else frozenset()
-        names -= set(program.outputs)
-        if not names:
-            return {}
+        choice = None if self.contracts or self.is_empty(sizes) else self._choose(sizes)
+        if choice is not None:
+            found = choice.chosen
+        else:
+            found = plan(Draft(BEST, self.program), self._context(sizes), self.normal)
+        return self.made(found, sizes, choice)
+
+    def made(self, found: Candidate, sizes: Mapping[str, int], choice: Choice | None = None) -> Planned:
+        """The plan that runs a candidate, with all that it computes ahead of the calls."""
+        from ..backends.cpu.program import CpuProgram
+        from ..passes.candidates import BEST, called
+
+        values = self.constants | self._ahead(found, sizes)
+        cpu = CpuProgram(found.program, values)
+        records = found.records if found.draft.name != BEST else (*self.normal_records, *found.records)
+        return Planned(
+            found.program, called(found), found.made, records, sizes, cpu, found.name, found.draft.exact, choice
+        )
+
+    def _ahead(self, found: Candidate, sizes: Mapping[str, int]) -> dict[str, Array]:
+        """The values of formulas, and of equations that depend on constants alone, computed once."""
+        values: dict[str, Array] = {}
+        if found.made.outputs:
+            from ..ir.interpret import interpret
+
+            values.update(interpret(found.made, {}, {}))
+        if not found.early:
+            return values
         from ..backends.cpu.native import execute
         from ..backends.cpu.program import CpuProgram
 
-        equations = tuple(e for e in program.equations if e.name in names)
+        program, known = found.program, self.constants | values
+        equations = tuple(e for e in program.equations if e.name in found.early)
         used = {r for e in equations for r in _sources(e)}
         inputs = tuple(i for i in program.inputs if i.name in used)
         part = Program(inputs, equations, tuple(e.name for e in equations), source=program.source)
-        bound = CpuProgram(part, {n: a for n, a in self.constants.items() if n in used}).bind(sizes, {})
-        return dict(zip(part.outputs, execute(bound.executable, ()), strict=True))
+        bound = CpuProgram(part, {n: a for n, a in known.items() if n in used}).bind(sizes, {})
+        return values | dict(zip(part.outputs, execute(bound.executable, ()), strict=True))
+
+    def run(self, arrays: Sequence[Array], sizes: Mapping[str, int]) -> list[Array] | None:
+        """The results for arguments of these sizes, where no one executable gives them (`stages.Staged`); else None."""
+        return None
 
     def bind(
         self,

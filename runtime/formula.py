@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ir.expr import Const, Einsum, Equation, Expr, Map, Position, Read, SizeValue, Softmax
+from ..ir.expr import Const, Einsum, Equation, Expr, Linalg, Map, Position, Read, SizeValue, Softmax
 from ..ir.semiring import REDUCTIONS
 
 _SIGNS = {
@@ -24,7 +24,7 @@ def equation_formula(equation: Equation) -> str:
     >>> equation_formula(Equation("y", (i,), (Size.name("n"),), (), Read("x", (i,), F32), F32))
     'y[i] = x[i]'
     """
-    left = equation.name + _slots(equation.slots)
+    left = equation.name + ("" if isinstance(equation.expr, Linalg) else _slots(equation.slots))
     return f"{left} {'+=' if equation.update == equation.name else '='} {formula(equation.expr)}"
 
 
@@ -39,6 +39,8 @@ def formula(expr: Expr) -> str:
             return str(affine) if affine.bare else f"({affine})"
         case Read():
             return expr.tensor + _slots(expr.slots)
+        case Linalg(function, args=args):  # of whole tensors
+            return f"{function}({', '.join(a.tensor if isinstance(a, Read) else formula(a) for a in args)})"
         case Softmax(along, body):
             return f"softmax[{','.join(along)}]({formula(body)})"
         case Einsum(bound, factors):

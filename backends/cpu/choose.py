@@ -19,7 +19,7 @@ LONG_SUM = 1 << 13  # terms that one accumulator may take before sums are blocke
 _LONG_AXIS = 1 << 10
 _SMALL = 1 << 14  # steps below which a rare pattern of strides takes the kernel for any strides
 _GATHER_LANES = 16
-_FMA = 0.55  # cycles of the priced unit, a vector step: processors do nearly two at once
+STEP = 0.55  # cycles of the priced unit, a vector step: processors do nearly two at once
 _BYTES_PER_NANOSECOND = 20.0
 _BYTES_TURNED = 6.0  # of a transpose, whose rows lie on different pages
 
@@ -68,7 +68,7 @@ def nanoseconds(problem: Problem, choice: Choice, machine: Machine) -> float:
     moved = moved_bytes(problem)
     rate = _BYTES_TURNED if choice.flip else _BYTES_PER_NANOSECOND
     memory = moved / rate if moved > machine.level2 else 0.0
-    return max(choice.cycles * _FMA / machine.frequency, memory, 10.0)
+    return max(choice.cycles * STEP / machine.frequency, memory, 10.0)
 
 
 def moved_bytes(problem: Problem) -> float:

@@ -137,3 +137,39 @@ def copy_segments(
     for box in product(*per_slot):
         joint = free + tuple(a for part in box for a in part[0])
         yield joint, sum(part[1] for part in box), sum(part[2] for part in box)
+
+
+def inner_range(
+    read: Read, extents: Mapping[str, int], sizes: Mapping[str, int], shape: tuple[int, ...]
+) -> tuple[str, int, int]:
+    """An index with the longest run low..high of its values for which no slot of the read leaves the tensor.
+
+    What is read there is the tensor itself, without padding; only the rest needs care. The run is empty (0..0) where
+    a slot has a modulus, or leaves the tensor whatever the index is.
+
+    >>> from ...ir.index import Affine
+    >>> from ...ir.types import F32
+    >>> i, d = Affine.of("i"), Affine.of("d")
+    >>> inner_range(Read("W", (i, i + d - 1), F32, 0), {"i": 6, "d": 3}, {}, (6, 6))
+    ('i', 1, 5)
+    """
+    best = (next(iter(dict.fromkeys(n for s in read.slots for n in s.indices)), ""), 0, 0)
+    if any(s.modulus is not None for s in read.slots) or 0 in extents.values():
+        return best
+    for name in dict.fromkeys(n for s in read.slots for n in s.indices):
+        low, high = 0, extents[name]
+        for slot, extent in zip(read.slots, shape, strict=True):
+            least = most = slot.offset.evaluate(sizes)
+            for n, coefficient in slot.terms:
+                reach = 0 if n == name else coefficient.evaluate(sizes) * (extents[n] - 1)
+                least, most = least + min(reach, 0), most + max(reach, 0)
+            step = slot.coefficient(name).evaluate(sizes)
+            if step < 0:  # count from the other end: least + step*v >= 0 and most + step*v < extent
+                low, high = max(low, -((extent - 1 - most) // -step)), min(high, least // -step + 1)
+            elif step > 0:
+                low, high = max(low, -(least // step)), min(high, (extent - 1 - most) // step + 1)
+            elif least < 0 or most >= extent:
+                high = low
+        if high - low > best[2] - best[1]:
+            best = (name, low, high)
+    return best

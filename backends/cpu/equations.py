@@ -14,43 +14,14 @@ from typing import TypeAlias
 
 from ...ir.expr import Const, Einsum, Equation, Expr, Map, Position, Read, SizeValue, free_indices, walk
 from ...ir.index import Affine
+from ...ir.lookup import Lookup, split_lookups
 from ...ir.loops import Apply, Axis, Contraction, Leaf, Literal, Load, Total
 from ...ir.semiring import PLUS_TIMES
 from ...ir.size import ONE, Size
 from ...ir.types import I64, accumulation_type
-from .copies import copy_segments
+from .copies import copy_segments, inner_range
 from .native_record import Layout
-
-
-@dataclass(frozen=True)
-class Counting:
-    """A table of the integers low..high (inclusive), modulo `modulus` if that is not 0: the values of an index
-    expression.
-    """
-
-    low: int
-    high: int
-    modulus: int = 0
-
-
-Tensor: TypeAlias = "str | Counting"
-
-
-@dataclass(frozen=True)
-class Operand:
-    """A tensor, from a byte offset on. A size used as a number is a one-element `Counting`."""
-
-    tensor: Tensor
-    offset: int = 0
-
-
-@dataclass(frozen=True)
-class Step:
-    """One contraction and the tensors that it works on, the output first."""
-
-    problem: Contraction
-    operands: tuple[Operand, ...]
-
+from .steps import Counting, Filled, Operand, Step, fill_step, sources_of
 
 # What one index adds to an address: nothing, the stride of one dimension, or (dimension, coefficient) pairs.
 _Form: TypeAlias = "int | tuple[tuple[int, Size], ...] | None"
@@ -80,6 +51,7 @@ class EquationTemplate:
         self._values: dict[Affine | Size, int] = {}
         self._order: list[Read | Affine | Size] = []
         self.bound = self.einsum.bound if self.einsum else ()
+        self.lookups: tuple[Lookup, ...] = ()
         self._build()
 
     def _build(self) -> None:
@@ -92,10 +64,13 @@ class EquationTemplate:
             self.epilogue: Leaf = Total()
         else:
             self.semiring, self.accumulate = einsum.semiring, einsum.accumulate
-            self.factors = tuple(self._factor(f) for f in einsum.factors) or (
+            self.lookups, factors = split_lookups(einsum.factors)
+            self.factors = tuple(self._factor(f) for f in factors) or (
                 Literal(self.semiring.one_of(self.accumulate), self.accumulate),
             )
             self.epilogue = self._leaf(equation.expr)
+        values = [found.value for found in self.lookups]
+        self._listed = tuple(self._operand(v) for v in values if isinstance(v, Read))
         used = set(free_indices(equation.expr)) | set(self.bound) | set(equation.free)
         self.axes = tuple(i for i in equation.indices if i.name in used)
         self.summed = tuple(i.name in self.bound for i in self.axes)
@@ -158,10 +133,16 @@ class EquationTemplate:
         """The steps that compute the equation, in order, for these sizes and the layouts of all tensors that it
         names.
         """
-        equation = self.equation
-        out = layouts[equation.name]
         if self.copies:
             return self._copy_steps(sizes, layouts)
+        filled = self.filled(sizes, layouts)
+        if self.lookups:
+            return self._lookup_steps(filled, sizes, layouts)
+        return self.finished(filled, self.factors, sizes, layouts)
+
+    def filled(self, sizes: Mapping[str, int], layouts: Mapping[str, Layout]) -> Filled:
+        """Extents, strides and operands at these sizes."""
+        equation, out = self.equation, layouts[self.equation.name]
         extents = [i.extent.evaluate(sizes) for i in self.axes]
         rows = [_row(self.out_forms, sizes, out.strides)]
         operands = [Operand(equation.name, _address(self.out_offset, sizes, out.strides))]
@@ -177,7 +158,24 @@ class EquationTemplate:
                 rows.append(row)
                 operands.append(operand)
                 dtypes.append(I64)
-        epilogue, update, collides, before = self.epilogue, False, False, []
+        return Filled(extents, rows, operands, dtypes)
+
+    def finished(
+        self,
+        filled: Filled,
+        factors: tuple[Leaf, ...],
+        sizes: Mapping[str, int],
+        layouts: Mapping[str, Layout],
+        lookups: tuple[tuple[int, int], ...] = (),
+        kept: Sequence[int] | None = None,
+    ) -> list[Step]:
+        """The steps that write the result: one contraction, after the first value of an output that it does not cover.
+
+        `kept` are the axes that take part (all of them where it is None).
+        """
+        equation, out = self.equation, layouts[self.equation.name]
+        extents, rows, operands, dtypes = filled
+        epilogue, update, collides, before = self.epilogue, False, False, list[Step]()
         covered = self.whole or self._covers(sizes, extents, out.shape)
         if equation.update is not None and covered:
             rows.append(_row(self.out_forms, sizes, layouts[equation.update].strides))
@@ -187,22 +185,63 @@ class EquationTemplate:
             dtypes.append(layouts[equation.update].dtype)
             epilogue = Apply(equation.semiring.add, (Load(len(rows) - 2), epilogue), accumulation_type(out.dtype))
         elif not covered:
-            collides = not _injective(
-                extents,
-                _row(self.out_forms, sizes, Layout.dense(out.dtype, out.shape).strides),
-                self.bound,
-                [i.name for i in self.axes],
-                out.dtype.itemsize,
-            )
+            collides = self.meets(filled, sizes, out)
             update = collides or equation.update is not None
-            before = [self._start(layouts)]
+            before = [self.start(layouts)]
         columns = list(zip(*rows, strict=True))
-        axes = tuple([Axis(n, column, r) for n, column, r in zip(extents, columns, self.summed, strict=True)])
+        axes = [Axis(n, column, r) for n, column, r in zip(extents, columns, self.summed, strict=True)]
         if not covered and 0 in [n for n, i in zip(extents, self.axes, strict=True) if i.name not in self.bound]:
             return before
         semiring = self.semiring if not update or self.einsum is not None else equation.semiring
-        problem = Contraction(axes, tuple(dtypes), self.factors, self.accumulate, semiring, epilogue, update, collides)
+        problem = Contraction(
+            tuple(axes if kept is None else [axes[k] for k in kept]), tuple(dtypes), factors, self.accumulate,
+            semiring, epilogue, update, collides, lookups, sources_of(operands),
+        )  # fmt: skip
         return [*before, Step(problem, tuple(operands))]
+
+    def _lookup_steps(
+        self, filled: Filled, sizes: Mapping[str, int], layouts: MutableMapping[str, Layout]
+    ) -> list[Step]:
+        """The steps of an equation with lookups.
+
+        A gather whose lists are not summed writes every element once, like any contraction. Else each point adds to
+        the result, which must begin as the sum of nothing; what follows the sum comes in a step of its own.
+        """
+        equation, out = self.equation, layouts[self.equation.name]
+        extents, rows, operands, dtypes = filled
+        names = [i.name for i in self.axes]
+        lookups = tuple((names.index(f.index), o) for f, o in zip(self.lookups, self._listed, strict=True))
+        looked = {a for a, _ in lookups}
+        summed = [k for k, s in enumerate(self.summed) if s and k not in looked]
+        if not any(rows[0][a] for a in looked) and not any(rows[o + 1][k] for _, o in lookups for k in summed):
+            return self.finished(filled, self.factors, sizes, layouts, lookups)
+        free = [k for k, s in enumerate(self.summed) if not s]
+        direct = self.epilogue == Total() and out.dtype == self.accumulate and self.semiring == equation.semiring
+        if direct:
+            row, target, collides, before = rows[0], operands[0], self.meets(filled, sizes, out), self.start(layouts)
+        else:
+            name = f"{equation.name}.sums"
+            sums = layouts[name] = Layout.dense(self.accumulate, tuple(extents[k] for k in free))
+            strides = dict(zip(free, sums.strides, strict=True))
+            row, target, collides = tuple(strides.get(k, 0) for k in range(len(names))), Operand(name), False
+            zero = Literal(self.semiring.zero_of(self.accumulate), self.accumulate)
+            before = fill_step(name, sums, zero)
+        columns = zip(row, *rows[1:], strict=True)
+        axes = tuple(Axis(n, column, r) for n, column, r in zip(extents, columns, self.summed, strict=True))
+        types = (self.accumulate, *dtypes[1:])
+        problem = Contraction(
+            axes, types, self.factors, self.accumulate, self.semiring, Total(), True, collides, lookups
+        )
+        steps = [before, Step(problem, (target, *operands[1:]))]
+        if direct:
+            return steps
+        done = Filled(extents, [*rows, row], [*operands, target], [*dtypes, self.accumulate])
+        return [*steps, *self.finished(done, (Load(len(rows) - 1),), sizes, layouts, (), free)]
+
+    def meets(self, filled: Filled, sizes: Mapping[str, int], out: Layout) -> bool:
+        """Whether different values of the free indices may reach one element of the output."""
+        row = _row(self.out_forms, sizes, Layout.dense(out.dtype, out.shape).strides)
+        return not _injective(filled.extents, row, self.bound, [i.name for i in self.axes], out.dtype.itemsize)
 
     def _counting(
         self, what: Affine | Size, sizes: Mapping[str, int], extents: Sequence[int]
@@ -239,7 +278,7 @@ class EquationTemplate:
                 return False
         return True
 
-    def _start(self, layouts: Mapping[str, Layout]) -> Step:
+    def start(self, layouts: Mapping[str, Layout]) -> Step:
         """The step that gives the whole output its first value: the semiring's zero, or what it is added to."""
         equation, out = self.equation, layouts[self.equation.name]
         if equation.update is None:
@@ -259,10 +298,27 @@ class EquationTemplate:
         if len(set(indices)) == len(indices) and all(len(s.terms) <= 1 for s in read.slots):
             names = tuple(s.bare for s in equation.slots)
             return _boxes(equation.name, names, read, extents, sizes, layouts)
-        return self._windowed_steps(read, extents, sizes, layouts)
+        name, low, high = inner_range(read, extents, sizes, layouts[read.tensor].shape)
+        steps: list[Step] = []
+        for start, stop in ((0, low), (low, high), (high, extents[name])):
+            if start < stop:
+                slots = tuple(s.substitute({name: Affine.of(name) + start}) for s in read.slots)
+                part, within = replace(read, slots=slots), {**extents, name: stop - start}
+                at = start * layouts[equation.name].strides[equation.free.index(name)]
+                if (start, stop) == (low, high):
+                    steps.append(self._affine_step(part, within, sizes, layouts, read.tensor, at))
+                else:
+                    steps += self._windowed_steps(part, within, sizes, layouts, f".window{start or ''}", at)
+        return steps
 
     def _windowed_steps(
-        self, read: Read, extents: Mapping[str, int], sizes: Mapping[str, int], layouts: MutableMapping[str, Layout]
+        self,
+        read: Read,
+        extents: Mapping[str, int],
+        sizes: Mapping[str, int],
+        layouts: MutableMapping[str, Layout],
+        tag: str,
+        at: int,
     ) -> list[Step]:
         """A copy whose slots share indices or hold several: first all that the slots can reach, then an affine read."""
         equation, source = self.equation, layouts[read.tensor]
@@ -272,7 +328,7 @@ class EquationTemplate:
             start = slot.offset.evaluate(sizes)
             lows.append(start + sum(r for r in reach if r < 0))
             shape.append(1 + sum(map(abs, reach)))
-        window = f"{equation.name}.window"
+        window = f"{equation.name}{tag}"
         layouts[window] = Layout.dense(source.dtype, tuple(shape))
         names = tuple(f"w{d}" for d in range(len(shape)))
         slots = tuple(
@@ -280,7 +336,20 @@ class EquationTemplate:
             for n, low, slot in zip(names, lows, read.slots, strict=True)
         )
         steps = _boxes(window, names, replace(read, slots=slots), dict(zip(names, shape, strict=True)), sizes, layouts)
-        strides, out = layouts[window].strides, layouts[equation.name]
+        plain = tuple(Affine(s.terms, s.offset - low) for s, low in zip(read.slots, lows, strict=True))
+        return [*steps, self._affine_step(replace(read, slots=plain), extents, sizes, layouts, window, at)]
+
+    def _affine_step(
+        self,
+        read: Read,
+        extents: Mapping[str, int],
+        sizes: Mapping[str, int],
+        layouts: Mapping[str, Layout],
+        name: str,
+        at: int,
+    ) -> Step:
+        """The step that reads tensor `name` at the slots, all inside of it, into the output from byte `at` on."""
+        strides, out, source = layouts[name].strides, layouts[self.equation.name], layouts[name]
         axes = tuple(
             Axis(
                 extents[n],
@@ -289,11 +358,11 @@ class EquationTemplate:
                     sum(s.coefficient(n).evaluate(sizes) * w for s, w in zip(read.slots, strides, strict=True)),
                 ),
             )
-            for d, n in enumerate(equation.free)
+            for d, n in enumerate(self.equation.free)
         )
-        offset = sum((s.offset.evaluate(sizes) - low) * w for s, low, w in zip(read.slots, lows, strides, strict=True))
+        offset = sum(s.offset.evaluate(sizes) * w for s, w in zip(read.slots, strides, strict=True))
         problem = Contraction(axes, (out.dtype, source.dtype), (Load(0),), out.dtype)
-        return [*steps, Step(problem, (Operand(equation.name), Operand(window, offset)))]
+        return Step(problem, (Operand(self.equation.name, at), Operand(name, offset)))
 
 
 def _boxes(
@@ -314,12 +383,6 @@ def _boxes(
         problem = Contraction(axes, (out.dtype, source.dtype), (Load(0),), out.dtype)
         steps.append(Step(problem, (Operand(name, out_offset), Operand(read.tensor, source_offset))))
     return steps
-
-
-def fill_step(name: str, out: Layout, value: Literal) -> Step:
-    """The step that sets every element of a tensor to a constant."""
-    axes = tuple(Axis(n, (s,)) for n, s in zip(out.shape, out.strides, strict=True))
-    return Step(Contraction(axes, (out.dtype,), (value,), out.dtype), (Operand(name),))
 
 
 def _form(slots: tuple[Affine, ...], index: str) -> _Form:
@@ -368,3 +431,6 @@ def _injective(
                 return False
             span += stride * (extent - 1)
     return True
+
+
+__all__ = ["Counting", "EquationTemplate", "Operand", "Step", "fill_step"]

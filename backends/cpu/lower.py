@@ -14,6 +14,8 @@ from dataclasses import replace
 from ...ir.loops import (
     RUN_TIME,
     TABLE,
+    Follow,
+    Guard,
     Kernel,
     Load,
     Local,
@@ -21,12 +23,15 @@ from ...ir.loops import (
     Nest,
     Outer,
     Pack,
+    Runs,
     Seq,
     Share,
     Tile,
+    Triangle,
 )  # fmt: skip
 from .emit import Code, Number
 from .machine import Machine
+from .runs import emit_guard, emit_runs, load_position, owned_by_call
 from .scope import Scope
 from .tile import emit_tile
 from .values import register_type
@@ -103,6 +108,14 @@ class _Lowering:
             case Seq(bodies):
                 for body in bodies:
                     self.nest(body, scope)
+            case Follow():
+                self.follow(nest, scope)
+            case Triangle():
+                self.triangle(nest, scope)
+            case Guard(body=body):
+                emit_guard(self.code, nest, scope, lambda: self.nest(body, scope))
+            case Runs(body=body):
+                emit_runs(self.code, nest, scope, lambda inner: self.nest(body, inner))
 
     # --- loops --------------------------------------------------------------------------------------------------------
 
@@ -148,6 +161,37 @@ class _Lowering:
         end = code.minimum(code.mul("%hi", node.grain), extent)
         length = code.sub(end, start)
         self.nest(node.body, scope.at(code, node.axis, start, length, length))
+
+    def triangle(self, node: Triangle, scope: Scope) -> None:
+        """Row by row, the columns of the row's own block that lie before it."""
+        code, block = self.code, scope.extents[node.block]
+        end = code.minimum(code.mul("%hi", block), scope.extents[node.row])
+
+        def each(row: Number, _: list[str]) -> list[str]:
+            first = code.floor(row, block)
+            length = code.sub(row, first)
+            here = scope.at(code, node.row, row, 1, 1).at(code, node.column, first, length, length)
+            self.nest(node.body, here)
+            return []
+
+        code.loop(code.mul("%lo", block), end, 1, [], each)
+
+    def follow(self, node: Follow, scope: Scope) -> None:
+        """Read the position and go there, if it is one of the axis (and of this call's share).
+
+        Positions are compared as unsigned numbers: negative ones are very large.
+        """
+        code, pointer = self.code, scope.pointers[node.index]
+        at = load_position(code, pointer, scope.dtypes[node.index])
+        inside = code.op(f"icmp ult i64 {at}, {scope.extents[node.axis]}")
+        if node.owned:
+            inside = code.op(f"and i1 {inside}, {owned_by_call(code, at)}")
+
+        def absent() -> None:
+            if node.absent is not None:
+                self.nest(node.absent, scope)
+
+        code.branch(inside, lambda: self.nest(node.body, scope.at(code, node.axis, at, 1, 1)), absent)
 
     def odometer(self, body: Nest, shared: bool, scope: Scope) -> None:
         """Positions lo..hi (or all) of a run-time number of axes: rows of the last axis, an odometer over the

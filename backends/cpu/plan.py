@@ -6,8 +6,9 @@ A `Stage` is one kernel with its arguments; `launch` in `schedule` turns it into
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 
-from ...ir.loops import Kernel, Local, Loop, Nest, Outer, Pack, Seq, Share, Tile
+from ...ir.loops import Follow, Guard, Kernel, Local, Loop, Nest, Outer, Pack, Runs, Seq, Share, Tile, Triangle
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Plan:
 
     @property
     def family(self) -> str:
-        """The kernel families in order: "direct", "laid + packed", ..."""
-        return " + ".join(stage.family for stage in self.stages) or "nothing"
+        """The kernel families in order: "direct", "laid + packed", "8 x lower packed + mirrored diagonal", ..."""
+        groups = [(family, len(list(same))) for family, same in groupby(self.families)]
+        return " + ".join(family if n == 1 else f"{n} x {family}" for family, n in groups) or "nothing"
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -101,4 +103,18 @@ def describe_nest(nest: Nest) -> list[str]:
             return [f"for {'shared ' if shared else ''}outer axes"] + ["  " + x for x in describe_nest(body)]
         case Share(axis, grain, body):
             return [f"for shared blocks of {grain} of {axis}"] + ["  " + x for x in describe_nest(body)]
+        case Follow(index, axis, body, absent, owned):
+            head = f"at the {axis} that tensor {index} holds" + (", if it is in the share" if owned else "")
+            other = ["else", *("  " + x for x in describe_nest(absent))] if absent is not None else []
+            return [head, *("  " + x for x in describe_nest(body)), *other]
+        case Runs(axis, lookups, _, _, body, _, owned):
+            head = f"for runs along {axis} of the integers in {', '.join(f'tensor {t}' for t, _ in lookups)}"
+            head += ", of those in the share" if owned is not None else ""
+            return [head, *("  " + x for x in describe_nest(body))]
+        case Guard(index, axis, grouped, body):
+            head = f"if the integers in tensor {index} {'' if grouped else 'do not '}stand in groups along {axis}"
+            return [head, *("  " + x for x in describe_nest(body))]
+        case Triangle(row, column, block, body):
+            head = f"for shared blocks of {block} of {row}, {column} below {row}"
+            return [head, *("  " + x for x in describe_nest(body))]
     raise AssertionError(nest)

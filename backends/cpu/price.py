@@ -14,7 +14,7 @@ from .machine import Machine
 from .problem import Form, Line, Problem
 
 _GATHERED = 1.6  # steps per lane of a gather; a scatter costs a quarter more
-_LEVEL2 = 0.7  # steps for a line from the second cache, and from beyond it
+_LEVEL2 = 1.4  # steps for a line from the second cache, and from beyond it
 _BEYOND = 6.0
 _LINE, _PAGE = 64, 4096  # bytes; the sets of the first cache repeat after a page
 _TILE = 24.0  # steps to enter a register tile, to enter its innermost loop, and to go to the next outer position
@@ -182,7 +182,7 @@ class _Prices:
         return any(not self.lines[i].strides[t] and self.lines[i].extent > 1 for i in self.outs)
 
     def crowding(self, t: int, run: int) -> float:
-        """How many times more of the first cache a block of an operand takes, whose rows of `run` bytes lie at a stride.
+        """How many times more of the first cache a block of an operand takes; its rows of `run` bytes lie at a stride.
 
         Lines whose addresses differ by a multiple of a page share a set; a stride of 2048 bytes leaves half of one page
         in use twice, and all other sets empty.
@@ -332,11 +332,24 @@ class _Prices:
         passes = self.steps / n * -(-n // lanes) * _uneven(m, tile_height(form, self.machine, False))
         return Candidate(passes * step + copies + batch * 2000, v, u, None, lanes, packed=True)
 
+    def partial_lines(self, t: int, axis: int) -> float:
+        """What `lanes` elements of a panel cost more where only parts of the cache lines belong to it."""
+        size = run = self.form.sizes[t]
+        inside = [(abs(x.strides[t]), x.extent) for i, x in enumerate(self.lines) if (x.reduced or i == axis)]
+        for stride, extent in sorted(inside):
+            if stride == run:
+                run *= extent
+        if run >= _LINE:
+            return 0.0
+        whole = size * prod([line.extent for line in self.lines if line.strides[t]])
+        return self.full * size * (1 / run - 1 / _LINE) * self.level(whole)
+
     def pack(self, factor: int, axis: int, extent: int) -> float:
         """Steps for `lanes` elements of a panel, times the extent of its axis."""
         form, lines = self.form, self.lines
         each = 3.0 + form.work[factor]
         for t in form.tensors_of[factor]:
+            each += self.partial_lines(t, axis)
             if lines[axis].strides[t] in (0, form.sizes[t]):
                 continue
             near = [lines[i].extent for i in self.units[t] if lines[i].reduced]

@@ -116,11 +116,15 @@ def copy_form(dtype: DType) -> Form:
 
 @dataclass(frozen=True)
 class Problem:
-    """A form at sizes: few, merged axes. `offsets` are bytes to add to each tensor's address (for turned axes)."""
+    """A form at sizes: few, merged axes. `offsets` are bytes to add to each tensor's address (for turned axes).
+
+    `sources` is that of the contraction: which operands are one tensor.
+    """
 
     form: Form
     lines: tuple[Line, ...]
     offsets: tuple[int, ...]
+    sources: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -139,7 +143,7 @@ def problem_of(contraction: Contraction) -> Problem | None:
         axes = tuple(a for a in axes if not a.reduced)
     form = form_of(c.dtypes, factors, c.accumulate, c.semiring, c.epilogue, c.update, c.collides)
     lines, offsets = _turned(axes, len(c.dtypes), form)
-    return Problem(form, merged(lines), tuple(offsets))
+    return Problem(form, merged(lines), tuple(offsets), c.sources)
 
 
 def _turned(axes: tuple[Axis, ...], tensors: int, form: Form) -> tuple[list[Line], list[int]]:

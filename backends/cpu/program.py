@@ -20,6 +20,7 @@ from ...ir.expr import Equation, Program, reads
 from .equations import Counting, EquationTemplate, Operand, Step
 from .launch import Call
 from .native_record import Executable, Layout
+from .orders import Orders
 from .schedule import Plan, launch, schedule
 
 Array = np.ndarray[Any, Any]
@@ -61,6 +62,7 @@ class CpuProgram:
         self.templates = tuple(EquationTemplate(e) for e in program.equations if e.name not in self.constants)
         names = (*self.arguments, *program.outputs)
         self.fixed = {name: number for number, name in reversed(list(enumerate(names)))}
+        self.orders = Orders(program, self.templates)
         self.last_use = _last_uses([t.equation for t in self.templates])
 
     def bind(
@@ -90,6 +92,7 @@ class CpuProgram:
             if prod(shape) >= TOO_LARGE:
                 raise ShapeError(f"{equation.name} would have the shape {shape}: no memory holds it", code="too-large")
             layouts[equation.name] = layout or Layout.dense(equation.dtype, shape)
+        layouts |= self.orders.choose(sizes, layouts)
         buffers = _Buffers(self, layouts)
         placed: list[tuple[Call, list[tuple[int, int]]]] = []
         notes: list[BoundStep] = []

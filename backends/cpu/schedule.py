@@ -23,6 +23,8 @@ from .machine import Machine, host
 from .plan import Plan, Stage
 from .problem import Problem, problem_of
 from .rearrange import Part, parts_of
+from .scatter import lookup_plan
+from .symmetric import symmetric_plan
 
 CHEAP = (
     200_000.0  # predicted nanoseconds of a contraction for which a kernel that is there beats compiling a better one
@@ -51,10 +53,16 @@ def schedule(
     >>> schedule(product).family
     'direct'
     """
+    machine = machine or host()
+    if problem.lookups:
+        return lookup_plan(problem, machine)
     small = problem_of(problem)
     if small is None:
         return Plan((), (), 0.0, 0.0)
-    machine = machine or host()
+    if small.sources and family is None:
+        halved = symmetric_plan(small, machine)
+        if halved is not None:
+            return replace(halved, flops=_estimate(small)[0] * halved.flops, bytes=_estimate(small)[1])
     if constants or family is not None:
         return _searched(small, machine, constants, family)
     known = MEMORY.find(small, machine)

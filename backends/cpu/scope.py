@@ -18,7 +18,8 @@ from .emit import Code, Number
 class Scope:
     """`extents` are exact, `caps` are upper bounds (ints where a block may be short). `panels` are packed tensors whose
     panel has not been entered: (axis, inner axes). `tables` holds addresses of offset tables by (axis, tensor).
-    `blocks` are the reduction blocks around this point: (start, end, extent).
+    `blocks` are the reduction blocks around this point: (start, end, extent). `via` says how a tensor moves along an
+    axis whose steps are looked up: to the positions that these (index tensor, axis) hold.
     """
 
     extents: dict[str, Number]
@@ -29,10 +30,14 @@ class Scope:
     panels: dict[int, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     tables: dict[tuple[str, int], str] = field(default_factory=dict)
     blocks: tuple[tuple[Number, Number, Number], ...] = ()
+    via: dict[tuple[str, int], tuple[tuple[int, str], ...]] = field(default_factory=dict)
 
     def at(self, code: Code, axis: str, start: Number, extent: Number, cap: Number) -> Scope:
         """The same from `start` on along an axis, `extent` long (at most `cap`)."""
-        pointers = {t: code.offset(p, code.mul(start, self.strides[t].get(axis, 0))) for t, p in self.pointers.items()}
+        pointers = {
+            t: p if (axis, t) in self.via else code.offset(p, code.mul(start, self.strides[t].get(axis, 0)))
+            for t, p in self.pointers.items()
+        }
         strides, panels = dict(self.strides), dict(self.panels)
         for tensor, (along, inner) in self.panels.items():
             if along == axis:  # one panel: dense, as wide as the block may be

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from itertools import product
 
 from ...ir.loops import Leaf, Load, Tile, Total, loads_of
-from ...ir.types import DType, accumulation_type, promote
+from ...ir.types import I64, DType, accumulation_type, promote
 from . import elementwise
 from .algebra import Algebra, State
 from .emit import Carried, Code, Number
 from .machine import Machine
+from .runs import load_position
 from .scope import Scope
 from .values import Registers, Value
 
@@ -48,7 +49,10 @@ class TileCode:
         loaded = [o + 1 for leaf in tile.factors for o in loads_of(leaf)]
         self.inputs = tuple(dict.fromkeys(loaded))
         self.extra = tuple(o + 1 for o in loads_of(tile.epilogue))
-        tensors = dict.fromkeys((tile.out, *self.inputs, *self.extra))
+        self.via = scope.via
+        lists = [index for (_, t), pairs in scope.via.items() if t in self.inputs for index, _ in pairs]
+        self.walked = tuple(dict.fromkeys((*self.inputs, *lists)))
+        tensors = dict.fromkeys((tile.out, *self.walked, *self.extra))
         self.strides = {t: {a: s for a, s in scope.strides[t].items() if s != 0} for t in tensors}
         self.axes = (*(a for a in tile.free if a != tile.vector), tile.vector)
         ranges = [range(self._constant(a)) for a in self.axes[:-1]]
@@ -99,7 +103,8 @@ class TileCode:
 
     def _lane_offsets(self, tensor: int) -> str:
         stride = self.strides[tensor].get(self.tile.vector, 0)
-        if self.tile.lanes == 1 or stride in (0, self.scope.dtypes[tensor].itemsize):
+        looked_up = (self.tile.vector, tensor) in self.via
+        if self.tile.lanes == 1 or looked_up or stride in (0, self.scope.dtypes[tensor].itemsize):
             return ""
         return self.registers.steps(stride)
 
@@ -112,7 +117,7 @@ class TileCode:
             if at not in offsets:
                 total: Number = 0
                 for axis, q in zip(self.axes, at, strict=True):
-                    if q:
+                    if q and (axis, tensor) not in self.via:
                         count = q * (self.tile.lanes if axis == self.tile.vector else 1)
                         total = self.code.add(total, self.code.mul(count, self.strides[tensor][axis]))
                 offsets[at] = total
@@ -128,7 +133,41 @@ class TileCode:
         dtype = self.scope.dtypes[tensor]
         if registers.lanes != self.tile.lanes or stride == 0:
             return registers.load(address, dtype, 0, None)
+        if (self.tile.vector, tensor) in self.via:
+            return self._load_looked_up(tensor, address, point, pointers, masks)
         return registers.load(address, dtype, stride, masks[at[-1]], self.lane_offsets[tensor])
+
+    def _load_looked_up(self, tensor: int, address: str, point: Point, pointers: Pointers, masks: Masks) -> Value:
+        """The lanes at the positions that lookups hold."""
+        registers, offsets = self.registers, ""
+        for index, axis in self.via[self.tile.vector, tensor]:
+            (at,) = registers.convert(
+                self._load(registers, index, point, pointers, masks), self.scope.dtypes[index], I64
+            )
+            stride = self.scope.strides[tensor].get(axis, 0)
+            step = registers.binary("mul", "i64", at, registers.numbers(stride))
+            offsets = registers.binary("add", "i64", offsets, step) if offsets else step
+        if registers.lanes == 1:
+            single = self.code.op(f"extractelement <1 x i64> {offsets}, i64 0")
+            return registers.load(self.code.offset(address, single), self.scope.dtypes[tensor], 0, masks[point[-1]])
+        return registers.load(address, self.scope.dtypes[tensor], -1, masks[point[-1]], offsets)
+
+    def _followed(self, axis: str, pointers: Pointers) -> Pointers:
+        """The addresses at the positions that lookups hold at this step along a reduced axis."""
+        if axis == self.tile.vector or not any((axis, t) in self.via for t in self.inputs):
+            return pointers
+        moved, known = dict(pointers), dict[int, str]()
+        for tensor in self.inputs:
+            for index, looked in self.via.get((axis, tensor), ()):
+                if index not in known:
+                    known[index] = load_position(self.code, pointers[index], self.scope.dtypes[index])
+                step = self.code.mul(known[index], self.scope.strides[tensor].get(looked, 0))
+                moved[tensor] = self.code.offset(moved[tensor], step)
+        return moved
+
+    def _moving(self, axis: str) -> list[int]:
+        """The tensors that go along an axis in equal steps."""
+        return [t for t in self.walked if axis in self.strides[t] and (axis, t) not in self.via]
 
     def _can_flip(self, tensor: int, mask: str | None) -> bool:
         flip, strides = self.tile.flip, self.strides[tensor]
@@ -260,7 +299,7 @@ class TileCode:
         if any((axis, t) in self.scope.tables for t in self.inputs):
             return self._by_table(axis, rest, low, high, pointers, sums)
         if low != 0:
-            moved = {t: self.code.mul(low, self.strides[t].get(axis, 0)) for t in self.inputs}
+            moved = {t: self.code.mul(low, self.strides[t][axis]) for t in self._moving(axis)}
             pointers = {t: self.code.offset(p, moved.get(t, 0)) for t, p in pointers.items()}
         extent = self.code.sub(high, low)
         if axis == self.tile.vector:
@@ -336,7 +375,7 @@ class TileCode:
         sums: list[State],
     ) -> tuple[list[State], Pointers]:
         """A loop that carries the accumulators and the addresses that move along the axis."""
-        moving = [t for t in self.inputs if axis in self.strides[t]]
+        moving = self._moving(axis)
         carried = self._carried(sums) + [("ptr", pointers[t]) for t in moving]
         split = len(carried) - len(moving)
 
@@ -346,7 +385,7 @@ class TileCode:
                 {**pointers, **dict(zip(moving, values[split:], strict=True))},
             )
             for _copy in range(unroll):
-                states = one(inner, states)
+                states = one(self._followed(axis, inner), states)
                 for t in moving:
                     inner[t] = self.code.offset(inner[t], self.code.mul(by, self.strides[t][axis]))
             return self._flat(states) + [inner[t] for t in moving]

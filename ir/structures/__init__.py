@@ -14,6 +14,7 @@ from .algebra import (
     Batch,
     Beside,
     Defined,
+    Either,
     Leaf,
     Ordered,
     Plus,
@@ -30,6 +31,9 @@ from .banded import Banded
 from .blast import Blast
 from .block_diagonal import BlockDiagonal
 from .block_sparse import BlockSparse
+from .chain import Chain, Superposed
+from .coarse import Coarse
+from .convolution import Convolution
 from .cp import CP
 from .declared import Declared
 from .diagonal import Diagonal
@@ -38,10 +42,14 @@ from .householder import Householder
 from .kronecker import Kronecker, KroneckerSumOf, Kronsum
 from .low_rank import DiagonalPlusLowRank, LowRank, OuterProduct
 from .monarch import Monarch
+from .near import shared_digit, two_slots
 from .operator import Operator
 from .permutation import AffinePermutation, Identity, Permutation
+from .products import Product
+from .reshaped import Reshaped
 from .tensor_train import TensorTrain
 from .toeplitz import Level, ScaledToeplitz, Toeplitz
+from .triangular import Triangular
 from .tucker import Tucker
 from .vandermonde import Vandermonde
 from .view import Match, Rule, View
@@ -56,6 +64,8 @@ RULES: tuple[Rule, ...] = (
     Toeplitz.recognise,
     Banded.recognise,
     ScaledToeplitz.recognise,
+    Convolution.recognise,
+    Triangular.recognise,
     Declared.recognise,
     Hadamard.recognise,
     Vandermonde.recognise,
@@ -67,7 +77,13 @@ RULES: tuple[Rule, ...] = (
     Monarch.recognise,
     LowRank.recognise,
     Kronecker.recognise,
+    Coarse.recognise,
+    Superposed.recognise,
+    Product.recognise,
+    Chain.recognise,
     KroneckerSumOf.recognise,
+    two_slots,
+    shared_digit,
 )
 SUM_RULES: tuple[SumRule, ...] = (Householder.recognise_sum, Kronsum.recognise_sum, KroneckerSumOf.recognise_sum)
 
@@ -98,7 +114,10 @@ def samples() -> dict[str, Structure]:
         "strided_toeplitz": Toeplitz((Level(4, 3, 11, 2, -1, 4),)),
         "two_level_toeplitz": Toeplitz((Level(3, 4, 6, 1, -1, 3), Level(2, 3, 4, 1, 1, 0))),
         "scaled_toeplitz": ScaledToeplitz(t),
+        "convolution": Convolution.of_strides(11, 3),
+        "strided_convolution": Convolution.of_strides(11, 3, 2, (3, 2)),
         "banded": Banded(6, 7, 1, 2),
+        "banded_by_rows": Banded(21, 19, 1, 1, "a", True),
         "block_diagonal": BlockDiagonal(4, 3, 2),
         "block_sparse": BlockSparse((4, 6), (3, 2), 5),
         "sparse": BlockSparse((4, 6), (1, 1), 5),
@@ -109,6 +128,10 @@ def samples() -> dict[str, Structure]:
         "hadamard": Hadamard(3),
         "householder": Householder(7),
         "vandermonde": Vandermonde(4, 5),
+        "lower": Triangular(13, 13),
+        "upper": Triangular(9, 14, True),
+        "tall_lower": Triangular(14, 9, False, "W", True),
+        "reshaped": Reshaped(both, (15,), (2, 4)),
         "transposed_monarch": Turned(Monarch(3, 4, 6, 5)),
         "transposed_toeplitz": Turned(t),
         "transposed_banded": Turned(Banded(6, 7, 1, 2)),
@@ -137,10 +160,14 @@ __all__ = [
     "Blast",
     "BlockDiagonal",
     "BlockSparse",
+    "Chain",
+    "Coarse",
+    "Convolution",
     "Declared",
     "Defined",
     "Diagonal",
     "DiagonalPlusLowRank",
+    "Either",
     "Hadamard",
     "Householder",
     "Identity",
@@ -157,13 +184,17 @@ __all__ = [
     "OuterProduct",
     "Permutation",
     "Plus",
+    "Product",
+    "Reshaped",
     "Rule",
     "ScaledToeplitz",
     "Structure",
     "SumRule",
+    "Superposed",
     "TensorTrain",
     "Times",
     "Toeplitz",
+    "Triangular",
     "Tucker",
     "Turned",
     "Vandermonde",

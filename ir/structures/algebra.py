@@ -224,15 +224,15 @@ class Batch(Structure):
 
         def run(b: Builder, x: Value) -> Value:
             c = Builder([], b.extents, b.operands, b.count)
-            place = len(x.shape) - len(operator.cols) - 1  # where the digit stands in all that comes from x
+            place = len(x.shape) - len(operator.cols) - 1  # where the digit stands in x; methods may move it
             result = inner(c, x)
             b.count = c.count
-            linear, mine, renamed = {x.name}, set(own), dict[str, str]()
+            linear, mine, renamed = {x.name: place}, set(own), dict[str, str]()
             for let in c.lets:
                 atoms = [n for t in let.terms for n, _ in t.atoms]
                 if any(n in linear for n in atoms):
-                    linear.add(let.name)
-                    terms = [_with_digit(t, mine, linear, place, renamed) for t in let.terms]
+                    terms = [_with_digit(t, mine, linear, renamed) for t in let.terms]
+                    linear[let.name] = _place(let, linear)
                     b.lets.append(Let(let.name, let.shape, let.slots, tuple(terms), let.extents, let.complex))
                 elif any(n in mine for n in atoms):
                     g = b.indices((self.extent,))[0]
@@ -253,8 +253,16 @@ def _marked(term: Term, mine: set[str], digit: Slot, renamed: Mapping[str, str])
     return tuple(Atom(renamed.get(n, n), (digit, *s) if n in mine else s) for n, s in term.atoms)
 
 
-def _with_digit(term: Term, mine: set[str], linear: set[str], place: int, renamed: Mapping[str, str]) -> Term:
-    digit = next(s[place] for n, s in term.atoms if n in linear)
+def _place(let: Let, linear: Mapping[str, int]) -> int:
+    """The axis of a let in which the digit stands that its linear operands have at the given axes."""
+    term = let.terms[0]
+    digit = next(s[linear[n]] for n, s in term.atoms if n in linear)
+    same = {digit} | {b if a == digit else a for a, b in term.deltas if digit in (a, b)}
+    return next(k for k, s in enumerate(let.slots) if s in same)
+
+
+def _with_digit(term: Term, mine: set[str], linear: Mapping[str, int], renamed: Mapping[str, str]) -> Term:
+    digit = next(s[linear[n]] for n, s in term.atoms if n in linear)
     return term._replace(atoms=_marked(term, mine, digit, renamed))
 
 
@@ -273,7 +281,8 @@ class Defined(Structure):
         made = {x.name for x in self.lets}
         kept = {n: o for n, o in inner.operands.items() if n not in made} | dict(self.operands)
         terms = tuple(t._replace(coefficient=t.coefficient * self.coefficient) for t in inner.terms)
-        return Operator(inner.rows, inner.cols, terms, inner.extents, kept, self.lets + inner.lets)
+        lets = self.lets + tuple(x for x in inner.lets if x not in self.lets)
+        return Operator(inner.rows, inner.cols, terms, inner.extents, kept, lets)
 
     def extra(self) -> tuple[Method, ...]:
         """The methods of the structure, after the lets."""
@@ -364,3 +373,23 @@ def kron(*parts: Structure) -> Structure:
     for part in reversed(parts[:-1]):
         out = Beside(part, out)
     return out
+
+
+@dataclass(frozen=True)
+class Either(Structure):
+    """Two structures that are one and the same operator: the methods of both.
+
+    >>> [m.name for m in Either(matrix("A", 2, 2), matrix("A", 2, 2)).methods()]
+    ['contraction']
+    """
+
+    first: Structure
+    second: Structure
+
+    def operator(self) -> Operator:
+        """That of the first."""
+        return self.first.operator()
+
+    def extra(self) -> tuple[Method, ...]:
+        """What goes beyond the contraction, of the first and then of the second."""
+        return self.first.extra() + self.second.extra()

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from ..expr import Const, Einsum, Equation, Expr, Input, Map, Position, Program, Read, transform
-from ..expr import Structure as Fact
 from ..functions import CAST
 from ..index import Affine, Index
 from ..semiring import Scalar, Semiring
@@ -22,6 +21,7 @@ from ..types import BOOL as _BOOL
 from ..types import C64, C128, DType, accumulation_type
 from .operator import Atom, Let, Operand, Operator, Term
 from .slot import Slot, var
+from .words import declarations
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Method:
         """Whether the method is right for elements of `dtype` in `semiring` (up to rounding)."""
         if self.needs == "semiring":
             return True
-        if not semiring.ring:
+        if not semiring.ring or dtype.kind == "b":  # the sum of bools is their disjunction
             return False
         return self.needs == "ring" or (semiring.field and dtype.kind in "fc")
 
@@ -169,10 +169,24 @@ def _backwards(
         if name in turned:
             continue
         source = values[name]
+        found = uses.get(name, [])
+        if len(found) == 1 and _is_split(found[0][1].atoms[found[0][2]], source, b.extents):
+            let, term, place = found[0]
+            read, rest = term.atoms[place], term.atoms[:place] + term.atoms[place + 1 :]
+            back = term._replace(atoms=(*rest, Atom(turned[let.name].name, let.slots)))
+            turned[name] = b.let(source.shape, read.slots, [back], source.complex)
+            continue
         i = b.indices(source.shape)
-        terms = [_turned_use(i, turned[let.name], let, term, place) for let, term, place in uses.get(name, [])]
+        terms = [_turned_use(i, turned[let.name], let, term, place) for let, term, place in found]
         turned[name] = b.let(source.shape, map(var, i), terms, source.complex)
     return turned[x.name]
+
+
+def _is_split(read: Atom, source: Value, extents: Mapping[str, int]) -> bool:
+    """Whether a read takes each axis apart into digits of its own: its transpose puts them together again."""
+    digits = [s.digits(extents, n) for s, n in zip(read.slots, source.shape, strict=True)]
+    names = [i for axis in digits for i, _ in axis or ()]
+    return None not in digits and len(set(names)) == len(names)
 
 
 def _turned_use(i: list[str], cotangent: Value, let: Let, term: Term, place: int) -> Term:
@@ -229,7 +243,7 @@ def close(
     types = {n: complex_type if o.complex else dtype for n, o in operands.items()}
     types |= {x.name: complex_type if x.complex else dtype for x in lets}
     inputs = tuple(
-        Input(n, tuple(map(Size.of, o.shape)), types[n], tuple(Fact(f) for f in sorted(o.facts)))
+        Input(n, tuple(map(Size.of, o.shape)), types[n], declarations(o.facts))
         for n, o in operands.items()
         if o.formula is None and n in used
     )
@@ -277,7 +291,7 @@ def _equation(
         extents[left[i]] = Size.of(let.extents[i])
     total: Expr | None = None
     for term in let.terms:
-        term = _simplified(term, free, let.extents)
+        term = _simplified(term, free, let.extents, shapes)
         bound = [i for i in _order(term) if i not in left]
         mapping = left | {i: f"k{len(extents) - len(free) + n}" for n, i in enumerate(bound)}
         extents.update({mapping[i]: Size.of(let.extents[i]) for i in bound})
@@ -297,8 +311,8 @@ def _order(term: Term) -> list[str]:
     return list(dict.fromkeys(seen))
 
 
-def _simplified(term: Term, free: list[str], extents: Mapping[str, int]) -> Term:
-    """Deltas that fix a summed index of the same range are carried out; what may leave its range stays."""
+def _simplified(term: Term, free: list[str], extents: Mapping[str, int], shapes: Mapping[str, tuple[int, ...]]) -> Term:
+    """Deltas that fix a summed index are carried out, unless its value may leave its range where no operand is zero."""
     done = False
     while not done:
         done = True
@@ -310,7 +324,8 @@ def _simplified(term: Term, free: list[str], extents: Mapping[str, int]) -> Term
                 if value.modulus and not _only_bare(term, name, delta):
                     continue
                 low, high = value.bounds(extents)
-                if low < 0 or high >= extents[name]:
+                inside = low >= 0 and high < extents[name]
+                if not inside and (value.modulus or not _is_whole(term, name, extents[name], shapes)):
                     continue
                 rest = tuple(d for d in term.deltas if d != delta)
                 term, done = _put(term._replace(deltas=rest), name, value), False
@@ -318,6 +333,11 @@ def _simplified(term: Term, free: list[str], extents: Mapping[str, int]) -> Term
             if not done:
                 break
     return term
+
+
+def _is_whole(term: Term, name: str, extent: int, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether an operand is read at an index over an axis of its extent: beyond that range, the product is zero."""
+    return any(s.bare == name and shapes[n][k] == extent for n, slots in term.atoms for k, s in enumerate(slots))
 
 
 def _only_bare(term: Term, name: str, delta: tuple[Slot, Slot]) -> bool:

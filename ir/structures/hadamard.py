@@ -1,4 +1,6 @@
-"""The Hadamard transform (Sylvester's): a Kronecker power of [[1, 1], [1, -1]], applied by butterflies."""
+"""The Hadamard transform (Sylvester's): a Kronecker power of [[1, 1], [1, -1]], applied by butterflies, or by
+small dense transforms where arithmetic is cheaper than sweeps over memory.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +30,9 @@ _SIGN = Map(
 )
 
 
+GROUP = 6  # binary digits of one small transform: 64 points keep a matrix product near the peak of a machine
+
+
 @dataclass(frozen=True)
 class Hadamard(Structure):
     """The 2^power x 2^power transform over `power` binary digits, not scaled. It needs a ring.
@@ -47,8 +52,27 @@ class Hadamard(Structure):
         return Operator(rows, cols, (Term(1, atoms),), extents, {"hadamard.2": Operand((2, 2), _SIGN)})
 
     def extra(self) -> tuple[Method, ...]:
-        """One sweep of butterflies for each digit: n log n additions."""
-        return (Method("butterfly", self._butterfly, "ring"),)
+        """One sweep of butterflies for each digit: n log n additions; or small dense transforms of several digits."""
+        return Method("butterfly", self._butterfly, "ring"), Method("grouped", self._grouped, "ring")
+
+    def _grouped(self, b: Builder, x: Value) -> Value:
+        """As few sweeps over the data as leave transforms of at most 2^GROUP points, each a product with a constant."""
+        b.operands["hadamard.2"] = Operand((2, 2), _SIGN)
+        sweeps = -(-self.power // GROUP)
+        first, batch = 0, len(x.shape) - self.power
+        for sweep in range(sweeps):
+            digits = (self.power - first) // (sweeps - sweep)
+            into, out = b.indices((2,) * digits), b.indices((2,) * digits)
+            signs = tuple(Atom("hadamard.2", (var(i), var(j))) for i, j in zip(out, into, strict=True))
+            small = b.let((2,) * (2 * digits), map(var, out + into), [Term(1, signs)])
+            i = b.indices(x.shape)
+            at = batch + first
+            read = i[:at] + into + i[at + digits :]
+            left = i[:at] + out + i[at + digits :]
+            atoms = Atom(small.name, tuple(map(var, out + into))), Atom(x.name, tuple(map(var, read)))
+            x = b.let(x.shape, map(var, left), [Term(1, atoms)], x.complex)
+            first += digits
+        return x
 
     def _butterfly(self, b: Builder, x: Value) -> Value:
         b.operands["hadamard.2"] = Operand((2, 2), _SIGN)

@@ -85,7 +85,7 @@ class OuterProduct(Structure):
     def recognise(view: View, again: Again) -> Match | None:
         """Every group of operands has only rows or only columns."""
         groups = view.components()
-        if len(groups) >= 2 and {g.side for g in groups} == {"R", "C"} and not view.opaque:
+        if len(groups) >= 2 and {g.side for g in groups} == {"R", "C"}:
             return Match("outer_product", {"rank": 1}, split(view, groups, ()))
         return None
 

@@ -219,9 +219,10 @@ class Operator:
         def lifted(let: Let) -> Let:
             if let.name not in own:
                 return let
-            extents = {**let.extents, "g": extent}
-            terms = tuple(widened(t, "g") for t in let.terms)
-            shape, slots = (extent, *let.shape), (var("g"), *let.slots)
+            g = f"g{len(let.extents)}"  # another name than that of an earlier batch
+            extents = {**let.extents, g: extent}
+            terms = tuple(widened(t, g) for t in let.terms)
+            shape, slots = (extent, *let.shape), (var(g), *let.slots)
             return replace(let, name=renamed[let.name], shape=shape, slots=slots, terms=terms, extents=extents)
 
         operands = {n: replace(o, shape=(extent, *o.shape)) if n in own else o for n, o in new.operands.items()}
@@ -268,7 +269,9 @@ def _glued(term: Term, glue: Iterable[tuple[Slot, Slot]], kept: set[str]) -> Ter
 def _joined(left: Operator, right: Operator) -> tuple[dict[str, int], dict[str, Operand], tuple[Let, ...]]:
     operands = dict(left.operands)
     for name, operand in right.operands.items():
-        assert operands.setdefault(name, operand) == operand, f"'{name}' stands for two operands"
+        mine = operands.get(name, operand)
+        operands[name] = replace(mine, facts=mine.facts | operand.facts)  # what either side knows of it
+        assert replace(operand, facts=operands[name].facts) == operands[name], f"'{name}' stands for two operands"
     lets = left.lets + tuple(x for x in right.lets if x not in left.lets)
     return {**left.extents, **right.extents}, operands, lets
 

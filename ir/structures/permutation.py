@@ -6,13 +6,14 @@ affine slot. A declared permutation is an operand that the rules for dense opera
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from math import gcd
 
 from .algebra import Structure
 from .operator import Operator, Term, dense, unit
 from .slot import Slot, slot, var
-from .view import DELTA, Again, Match, View, leaf
+from .view import DELTA, Again, Factor, Match, View, leaf
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def _deltas(view: View) -> Match:
         def covers(q: Slot, indices: tuple[str, ...]) -> bool:
             return q.digits(view.extents, view.size(indices)) is not None and set(q.indices) == set(indices)
 
-        if (covers(a, view.rows) and covers(b, view.cols)) or (covers(b, view.rows) and covers(a, view.cols)):
+        ends = (covers(a, view.rows) and covers(b, view.cols)) or (covers(b, view.rows) and covers(a, view.cols))
+        if ends and rows == cols:
             return Match("identity", {"view": True})
         for q, bare in ((a, b), (b, a)):
             if bare.bare is None or len(q.terms) != 1 or rows != cols:
@@ -61,7 +63,22 @@ def _deltas(view: View) -> Match:
                 return Match("permutation", {"step": step, "offset": q.offset})
             if not q.modulus and abs(step) == 1 and q.bounds(view.extents) == (0, rows - 1):
                 return Match("permutation", {"step": step, "offset": q.offset})
+        shift = shift_of(view, view.atoms[0])
+        if shift is not None:
+            return Match("selection", {"shift": shift, "band": (-shift, shift)})
     return Match("selection")
+
+
+def shift_of(view: View, delta: Factor) -> int | None:
+    """c where a delta says column = row + c, for one row and one column."""
+    if len(view.rows) != 1 or len(view.cols) != 1:
+        return None
+    for a, b in itertools.permutations(delta.slots):
+        if a.bare == view.cols[0] and not b.modulus and b.terms == ((view.rows[0], 1),):
+            return b.offset
+        if a.bare == view.rows[0] and not b.modulus and b.terms == ((view.cols[0], 1),):
+            return -b.offset
+    return None
 
 
 @dataclass(frozen=True)
@@ -96,7 +113,9 @@ class Permutation(Structure):
 
     @staticmethod
     def recognise(view: View, again: Again) -> Match | None:
-        """One operand that is declared a permutation."""
-        if len(view.atoms) == 1 and "permutation" in view.known(0) and len(view.rows) == len(view.cols) == 1:
+        """One operand that is declared a permutation, or that looks up one place for each of a list."""
+        if len(view.atoms) != 1 or len(view.rows) != 1 or len(view.cols) != 1:
+            return None
+        if "permutation" in view.known(0):
             return Match("permutation", {"declared": True}, leaf(view))
-        return None
+        return Match("selection", {"lookup": True}, leaf(view)) if "selection" in view.known(0) else None

@@ -12,17 +12,20 @@ and the cropped one are affine slots. Needs complex numbers, so a field of chara
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, gcd, log2, pi
+from math import ceil, floor, gcd, log2, pi
+from typing import Any
 
 from ..expr import Const, Expr, Map, Position
 from ..functions import CAST
 from ..index import Affine
 from ..types import C128, F64
-from .algebra import Leaf, Structure, product, scaling
+from .algebra import Defined, Either, Leaf, Structure, product, scaling
+from .block_dft import blocked
 from .build import Builder, Method, Value
-from .operator import Atom, Operand, Operator, Term
+from .convolution import Convolution
+from .operator import Atom, Operand, Operator, Term, named_let
 from .slot import Slot, slot, var
-from .view import DELTA, STEP, Again, Match, View, between, leaf
+from .view import DELTA, STEP, Again, Match, View, between, leaf, operator_of
 
 
 @dataclass(frozen=True)
@@ -84,17 +87,25 @@ class Toeplitz(Structure):
         return Operator(rows, cols, (Term(1, (read,)),), extents, {self.name: Operand(shape)})
 
     def extra(self) -> tuple[Method, ...]:
-        """The product by Fourier transforms."""
-        return (Method("fft", self._fft, "complex"),)
+        """The product by Fourier transforms, whole or over blocks only."""
+        return Method("fft", self._fft, "complex"), Method("blocked", self._blocked, "complex")
+
+    def _generator(self, b: Builder) -> Value:
+        """The operand as a tensor over i-j+cols-1 (i+j) at each level."""
+        d = b.indices(v.rows + v.cols - 1 for v in self.levels)
+        read = Atom(self.name, tuple(v.generator(k) for v, k in zip(self.levels, d, strict=True)))
+        return b.let([b.extents[k] for k in d], map(var, d), [Term(1, (read,))])
+
+    def _blocked(self, b: Builder, x: Value) -> Value:
+        rows, cols = [v.rows for v in self.levels], [v.cols for v in self.levels]
+        return blocked(b, x, self._generator(b), rows, cols, [v.turn > 0 for v in self.levels])
 
     def _fft(self, b: Builder, x: Value) -> Value:
         depth = len(self.levels)
         splits = [_split(v.rows + v.cols - 1) for v in self.levels]
         for split in splits:
             b.operands.update(_constants(*split))
-        d = b.indices(v.rows + v.cols - 1 for v in self.levels)
-        read = Atom(self.name, tuple(v.generator(k) for v, k in zip(self.levels, d, strict=True)))
-        t = b.let([b.extents[k] for k in d], map(var, d), [Term(1, (read,))])
+        t = self._generator(b)
         batch = x.shape[: len(x.shape) - depth]
         for level, (n1, n2) in enumerate(splits):
             size = self.levels[level].cols if self.levels[level].turn > 0 else 0
@@ -110,9 +121,14 @@ class Toeplitz(Structure):
 
     @staticmethod
     def recognise(view: View, again: Again) -> Match | None:
-        """One operand whose affine slots pair a row digit with a column digit each, and cover all digits."""
-        if len(view.atoms) != 1 or not view.affine or view.atoms[0].name in (DELTA, STEP):
+        """One operand whose affine slots pair a row digit with a column digit each, and cover all digits.
+
+        `band` of the options is how far entries can stand below and above the diagonal.
+        """
+        if len(view.atoms) != 1 or not view.affine or view.atoms[0].name == DELTA:
             return None
+        if view.atoms[0].name == STEP:
+            return _step(view)
         found = pair_levels(view)
         if found is None:
             return None
@@ -123,15 +139,25 @@ class Toeplitz(Structure):
             return None  # a band stored by diagonals
         if set(used) | dense != set(view.rows) | set(view.cols) | dense:
             return None
-        options = {"levels": tuple(kinds), "lower": STEP in atom.name}
+        options: dict[str, Any] = {"levels": tuple(kinds), "lower": False}
         if len(kinds) == 1 and not dense:
             level = levels[0]
-            narrow = kinds[0] == "toeplitz" and not level.modulus and level.length < min(level.rows, level.cols)
-            return Match(kinds[0], options | {"banded": narrow}, Toeplitz((level,), atom.name))
+            term: Structure | None = Toeplitz((level,), atom.name)
+            if kinds[0] == "toeplitz" and not level.modulus:
+                below, above = band_of(view, level)
+                options |= {"band": (below, above), "lower": above <= 0 < level.rows - 1}
+                options["banded"] = below + above + 1 < min(level.rows, level.cols)
+                if level.length < min(level.rows, level.cols):
+                    term = Either(Toeplitz((level,), atom.name), Convolution(operator_of(view)))
+            return Match(kinds[0], {"banded": False} | options, term)
         circular = {"toeplitz", "circulant"} >= set(kinds)
         whole = len(atom.ports) == len(kinds) and len(view.out) == len(kinds) == len(view.x)
         term = Toeplitz(tuple(levels), atom.name) if whole and _aligned(view) else None
-        return Match("block_toeplitz" if circular else "block_hankel", options, term)
+        if any(not v.modulus and v.length < min(v.rows, v.cols) for v in levels):
+            few = Convolution(operator_of(view))
+            term = Either(term, few) if term is not None else few
+        name = "block_circulant" if set(kinds) == {"circulant"} else "block_toeplitz" if circular else "block_hankel"
+        return Match(name, options, term)
 
 
 @dataclass(frozen=True)
@@ -180,6 +206,39 @@ class ScaledToeplitz(Structure):
         if right:
             parts.append(Leaf(between(view, right, view.x, view.x)))
         return Match(f"{found.kind}_scaled", found.options, product(*parts), (found,))
+
+
+def _step(view: View) -> Match | None:
+    """A guard alone: sums over all places before (or after) one, a Toeplitz operator of ones."""
+    q = view.atoms[0].slots[0]
+    if len(view.rows) != 1 or len(view.cols) != 1 or {*view.rows, *view.cols} != set(q.indices):
+        return None
+    a, b = q.coefficient(view.rows[0]), q.coefficient(view.cols[0])
+    if abs(a) != 1 or a != -b:
+        return None
+    rows, cols = view.dims
+    length = rows + cols - 1
+    guard = slot([("d", a)], q.offset - a * (cols - 1))
+    let = named_let("step.generator", (length,), (var("d"),), (Term(1, (), (), (guard,)),), {"d": length})
+    level = Level(rows, cols, length, 1, -1, cols - 1)
+    below, above = (rows - 1, q.offset) if a > 0 else (q.offset, cols - 1)
+    options = {"levels": ("toeplitz",), "lower": above <= 0, "banded": False, "band": (below, above)}
+    return Match("toeplitz", options, Defined(Toeplitz((level,), let.name), (let,), ()))
+
+
+def band_of(view: View, level: Level) -> tuple[int, int]:
+    """How far entries can stand below and above the diagonal: where the generator ends, or a guard in it says so."""
+    low, high = 0, level.length - 1
+    made = next((x for x in view.lets if x.name == view.atoms[0].name), None)
+    for guard in made.terms[0].guards if made is not None and len(made.terms) == 1 else ():
+        if len(guard.terms) == 1 and made is not None and guard.indices == made.slots[0].indices:
+            ((_, k),) = guard.terms
+            if k > 0:
+                low = max(low, -(guard.offset // k))
+            else:
+                high = min(high, guard.offset // -k)
+    ends = sorted(((low - level.offset) / level.step, (high - level.offset) / level.step))
+    return min(floor(ends[1]), level.rows - 1), min(-ceil(ends[0]), level.cols - 1)
 
 
 def _aligned(view: View) -> bool:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from .algebra import Structure, Turned
 from .build import Builder, Method, Value
-from .operator import Atom, Operand, Operator, Term
+from .operator import Atom, Let, Operand, Operator, Term
 from .slot import slot, var
-from .view import Again, Match, View
+from .view import Again, Factor, Match, View
 
-# What `network` calls the opaque atom z[i]^j: the text with open names, then the operand.
-_POWER = re.compile(r'^\?pow\("\$0"\["%0"\](?::\w+)?,(?:cast\[\w+\]\()?at\("%1"\)\)?\)\((.+)\)$')
+# What `network` calls the opaque atom z[..]^j: the text with open names, then the operand. The exponent comes last.
+_POWER = re.compile(r'^\?pow\("\$0"\[(?:"%\d+",?)+\](?::\w+)?,(?:cast\[\w+\]\()?at\("%(\d+)"\)\)?\)\((.+)\)$')
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Vandermonde(Structure):
     name: str = "z"
 
     def operator(self) -> Operator:
-        """A product of as many factors z[i] as j says: z[i] is read for every k below j."""
+        """A product of z[i]^(2^b) over the bits b of j that are set."""
         return _powers(self.rows, self.cols, self.name)
 
     def extra(self) -> tuple[Method, ...]:
@@ -55,19 +55,44 @@ class Vandermonde(Structure):
             return None
         if "vandermonde" in view.known(0):
             return Match("vandermonde", {"declared": True})
-        power = _POWER.match(view.atoms[0].name)
-        ends = {keys[0][0]: q.bare for keys, q in view.atoms[0].ports}
-        if power is None or set(ends.values()) != {*view.rows, *view.cols}:
+        power = power_of(view.atoms[0])
+        ports = sorted(view.atoms[0].ports)
+        if power is None or {q.bare for _, q in ports} != {*view.rows, *view.cols} or len(ports) != 2:
             return None
         rows, cols = view.dims
-        if ends[0] in view.rows:
-            return Match("vandermonde", {}, Vandermonde(rows, cols, power[1]))
-        return Match("vandermonde", {"transposed": True}, Turned(Vandermonde(cols, rows, power[1])))
+        if ports[0][1].bare in view.rows:
+            return Match("vandermonde", {}, Vandermonde(rows, cols, power))
+        return Match("vandermonde", {"transposed": True}, Turned(Vandermonde(cols, rows, power)))
+
+
+def power_of(atom: Factor) -> str | None:
+    """The operand z of an atom z[..]^j; None for other atoms."""
+    found = _POWER.match(atom.name)
+    return found[2] if found is not None else None
+
+
+def powers(name: str, rows: int, row: str, exponent: str, count: int) -> tuple[tuple[Let, ...], Term, dict[str, int]]:
+    """z[row]^exponent for exponents below `count` as a term, the lets that it reads, and its bits with extents.
+
+    With the bits b of the exponent, z^e is the product of z^(2^b) over the bits that are set: a let of two columns for
+    each bit, 1 and z^(2^b), which is the square of the one before.
+    """
+    lets, atoms, bits, weights = [], [], dict[str, int](), []
+    for b in range(max(count - 1, 0).bit_length()):
+        square = f"{name}.power.{1 << b}"
+        base = Atom(name, (var("i"),)) if b == 0 else Atom(f"{name}.power.{1 << b - 1}", (var("i"), slot((), 1)))
+        one = Term(1, (), ((var("b"), slot()),))
+        rest = Term(1, (base,) if b == 0 else (base, base), ((var("b"), slot((), 1)),))
+        bits[f"{exponent}'{b}"] = 2
+        weights.append((f"{exponent}'{b}", 1 << b))
+        lets.append(Let(square, (rows, 2), (var("i"), var("b")), (one, rest), {"i": rows, "b": 2}))
+        atoms.append(Atom(square, (var(row), var(f"{exponent}'{b}"))))
+    term = Term(1, tuple(atoms), ((var(exponent), slot(weights)),))
+    return tuple(lets), term, bits
 
 
 def _powers(rows: int, cols: int, name: str) -> Operator:
-    """One term for each column j: a delta that says j, and j factors z[i]."""
-    terms = tuple(
-        Term(1, tuple(Atom(name, (var("i"),)) for _ in range(j)), ((var("j"), slot((), j)),)) for j in range(cols)
-    )
-    return Operator(("i",), ("j",), terms, {"i": rows, "j": cols}, {name: Operand((rows,))})
+    """The lets of the bits, and one term over them."""
+    lets, term, bits = powers(name, rows, "i", "j", cols)
+    extents = {"i": rows, "j": cols, **bits}
+    return Operator(("i",), ("j",), (term,), extents, {name: Operand((rows,))}, lets)

@@ -18,6 +18,7 @@ from ..semiring import Scalar
 from .algebra import Defined, Leaf, Structure
 from .operator import Atom, Let, Operand, Operator, Term
 from .slot import Slot, var
+from .words import options
 
 DELTA, STEP = "delta", "step"
 SELECTIONS = frozenset({"permutation", "selection"})  # 0/1 matrices that rules for dense operands leave alone
@@ -97,9 +98,18 @@ class View:
         """The fine digits of some digits, in order."""
         return tuple([d for i in indices for d in self.fine.get(i, (i,))])
 
+    @cached_property
+    def places(self) -> dict[str, tuple[int, ...]]:
+        """The atoms that have each index."""
+        found: dict[str, tuple[int, ...]] = {}
+        for k, touch in enumerate(self.touches):
+            for i in touch:
+                found[i] = (*found.get(i, ()), k)
+        return found
+
     def at(self, index: str) -> tuple[int, ...]:
         """The atoms that have an index."""
-        return tuple([k for k, t in enumerate(self.touches) if index in t])
+        return self.places.get(index, ())
 
     def signature(self, index: str) -> tuple[bool, bool, tuple[int, ...]]:
         """Whether the argument has the index, whether the result has it, and which atoms do."""
@@ -118,6 +128,10 @@ class View:
         """The facts on an atom's operand."""
         name = self.atoms[atom].name if isinstance(atom, int) else atom.name
         return self.facts.get(name, frozenset())
+
+    def figure(self, atom: Factor | int, fact: str, option: str) -> int | None:
+        """The figure that a declaration of an atom's operand gives: `lo` of `banded(lo=1)`; None if it gives none."""
+        return options(self.known(atom), fact).get(option)
 
     @property
     def affine(self) -> tuple[tuple[int, Slot], ...]:
@@ -165,9 +179,13 @@ class View:
             found.append(Component(tuple(sorted(group)), rows, cols, frozenset(joined)))
         return tuple(found)
 
-    def cuts(self, most: int = 4) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Sets of up to `most` summed indices with the product of their extents, smallest product first."""
+    def cuts(self) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Sets of summed indices with the product of their extents, smallest product first.
+
+        The more indices there are, the smaller the sets (four indices of six, one of twenty): some 200 sets at most.
+        """
         bound = self.bound
+        most = next((k for k in (4, 3, 2) if len(bound) <= {4: 6, 3: 9, 2: 18}[k]), 1)
         sets = itertools.chain(*(itertools.combinations(bound, n) for n in range(1, min(most, len(bound)) + 1)))
         yield from sorted((self.size(c), c) for c in sets)
 
@@ -225,18 +243,24 @@ def operator_of(view: View) -> Operator:
             cols.append(twin)
         else:
             cols.append(i)
-    atoms, guards = [], []
-    for a in view.atoms:
+    atoms, more, guards = _atoms(view, range(len(view.atoms)))
+    term = Term(view.coefficient, atoms, (*deltas, *more), guards)
+    used = term.indices.union(rows, cols)
+    used_extents = {i: extents[i] for i in used}
+    return Operator(tuple(rows), tuple(cols), (term,), used_extents, operands_of(view))
+
+
+def _atoms(view: View, keep: Iterable[int]) -> tuple[tuple[Atom, ...], tuple[tuple[Slot, Slot], ...], tuple[Slot, ...]]:
+    """Some atoms of a view as the atoms, deltas and guards of a term."""
+    atoms, deltas, guards = list[Atom](), list[tuple[Slot, Slot]](), list[Slot]()
+    for a in (view.atoms[k] for k in keep):
         if a.name == DELTA:
             deltas.append((a.ports[0][1], a.ports[1][1]))
         elif a.name == STEP:
             guards.append(a.ports[0][1])
         else:
             atoms.append(Atom(a.name, axes_of(view, a)))
-    term = Term(view.coefficient, tuple(atoms), tuple(deltas), tuple(guards))
-    used = term.indices.union(rows, cols)
-    used_extents = {i: extents[i] for i in used}
-    return Operator(tuple(rows), tuple(cols), (term,), used_extents, operands_of(view))
+    return tuple(atoms), tuple(deltas), tuple(guards)
 
 
 def axes_of(view: View, atom: Factor) -> tuple[Slot, ...]:
@@ -294,8 +318,8 @@ def between(view: View, keep: Sequence[int], rows: Sequence[str], cols: Sequence
             fine_rows.append(twin)
         else:
             fine_rows.append(i)
-    atoms = tuple(Atom(view.atoms[k].name, axes_of(view, view.atoms[k])) for k in keep)
-    term = Term(1, atoms, tuple(deltas))
+    atoms, more, guards = _atoms(view, keep)
+    term = Term(1, atoms, (*deltas, *more), guards)
     used = term.indices.union(fine_rows, fine_cols)
     names = {a.name for a in atoms}
     operands = {n: o for n, o in operands_of(view).items() if n in names}

@@ -16,15 +16,15 @@ from stein.frontend.elaborate import elaborate
 from stein.frontend.parser import parse_program
 from stein.ir.bind import bind_sizes
 from stein.ir.errors import (
-    BackendError,
     DTypeError,
     EinsumSyntaxError,
     EncryptionError,
     ShapeError,
+    SingularError,
     SteinError,
     StructureError,
 )
-from stein.ir.types import F32, F64, I8
+from stein.ir.types import F16, F32, F64, I8
 
 Shape = tuple[int | str, ...]
 
@@ -54,6 +54,11 @@ def broken(declared: str) -> Callable[[], Any]:
     values = np.array([[2.0, 5.0, 6.0], [1.0, 3.0, 5.0], [0.5, 1.0, 2.0]])
     text = f"W: f64[n,n] {declared}; y[i] = W[i,j]*x[j]"
     return lambda: stein.compile(text, check=True)(W=values, x=np.ones(3))
+
+
+def run(text: str, **arrays: np.ndarray) -> Callable[[], Any]:  # type: ignore[type-arg]
+    """A call that fails for its values."""
+    return lambda: stein.compile(text)(**arrays)
 
 
 S, H, D, T, E = EinsumSyntaxError, ShapeError, DTypeError, StructureError, EncryptionError
@@ -98,6 +103,16 @@ CASES: dict[str, tuple[type[SteinError], Callable[[], Any]]] = {
     "21-toeplitz": (T, broken("toeplitz")),
     "21-lower": (T, broken("lower")),
     "21-permutation": (T, broken("permutation")),
+    "21-banded": (T, broken("banded(lo=1, hi=0)")),
+    "21-orthogonal": (T, broken("orthogonal")),
+    "21-hadamard": (T, broken("hadamard")),
+    "21-lowrank": (T, broken("lowrank(r=1)")),
+    "21-vandermonde": (T, broken("vandermonde")),
+    "21-psd": (T, broken("psd")),
+    "21-doubly-stochastic": (T, broken("doubly_stochastic")),
+    "21-square": (H, program("W: f64[3,4] symmetric; y[i] = W[i,j]*x[j]")),
+    "21-square-called": (H, call("W: f64[n,m] circulant; y[i] = W[i,j]*x[j]", W=(3, 4), x=(4,))),
+    "21-axes": (T, program("W: f64[n] toeplitz; y[i] = W[i]")),
     "22-kron-one": (S, program("K = kron(A)", A=(2, 3))),
     "22-kron-order": (S, program("K = kron(A, t)", A=(2, 3), t=(2, 3, 2))),
     "23-ring": (S, program("d[i,j] = A[i,k]*B[k,j] - C[i,j] over maxplus", A=(2, 3), B=(3, 2), C=(2, 2))),
@@ -121,10 +136,29 @@ CASES: dict[str, tuple[type[SteinError], Callable[[], Any]]] = {
     "31-transposed-vector": (H, program("y = x' @ A", x=(3,), A=(3, 3))),
     "31-mod": (S, program("c, x: f64[n]; y[i] = c[i-j mod n]*x[j]")),
     "31-composite": (H, call("y[i,j] = x[(i j)]*a[i]", x=(7,), a=(2,))),
-    "31-solve": (BackendError, program("y = solve(A, b)", A=("n", "n"), b=("n",))),
     "31-number": (S, program("y[i] = 2x[i]", x=(3,))),
     "31-update": (H, call("C[i+2] += x[i]", C=(4,), x=(3,))),
     "31-size": (H, program("y[i] = x[i] for i in 0..m", x=(3,))),
+    "32-not-square": (H, program("y = solve(A, b)", A=(3, 4), b=(3,))),
+    "32-not-square-kron": (H, program("l = logdet(kron(A, B))", A=(3, 4), B=(2, 2))),
+    "32-not-square-called": (H, call("A: f64[m,n]; X = inv(A)", A=(3, 4))),
+    "32-rows": (H, program("y = solve(A, b)", A=(3, 3), b=(4,))),
+    "32-right": (H, program("y = solve(A, B)", A=(3, 3), B=(3, 2, 2))),
+    "32-vector": (H, program("y = inv(2*x)", x=(3,))),
+    "32-power": (H, program("P = powm(A, B)", A=(3, 3), B=(3, 3))),
+    "32-power-complex": (D, program("P = powm(A, 2j)", A=(3, 3))),
+    "32-arity": (S, program("y = solve(A)", A=(3, 3))),
+    "32-integer": (D, typed("y = solve(A, b)", A=Declaration((3, 3), I8), b=Declaration((3,), I8))),
+    "32-half": (D, typed("y = inv(A' @ A)", A=Declaration((3, 3), F16))),
+    "32-encrypted": (E, program("A: f64[n,n]; x: encrypted f64[n]; y = solve(A, x)")),
+    "32-semiring": (S, program("y = solve(A, b) over maxplus", A=(3, 3), b=(3,))),
+    "32-indexed": (S, program("y[i] = solve(A[i,j], b[j])", A=(3, 3), b=(3,))),
+    "32-singular": (
+        SingularError,
+        run("z = 2*x\ny = solve(kron(A, B), z)", A=np.eye(2), B=np.ones((2, 2)), x=np.ones(4)),
+    ),
+    "32-singular-diagonal": (SingularError, run("A: f64[n,n] diag; X = inv(A)", A=np.diag([1.0, 0.0]))),
+    "32-negative": (SingularError, run("R = powm(A, 0.5)", A=np.diag([1.0, -2.0]))),
 }
 
 

@@ -1,6 +1,7 @@
 """Whatever the text, the front end answers with a program or a `SteinError`, and a program it gives computes."""
 
 import re
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -33,27 +34,36 @@ PROGRAMS = [
 ]
 
 
-def attempt(text: str, declarations: dict[str, Declaration]) -> bool:
+def attempt(text: str, declarations: dict[str, Declaration]) -> SteinError | dict[str, Any]:
+    """The error that refuses a program, or its arguments' shapes, or else its outputs on ones."""
     try:
         program = elaborate(parse_program(text), declarations)
     except SteinError as error:
-        assert str(error) and error.line >= 1 and error.col >= 1
-        return False
+        return error
     names = sorted({n for i in program.inputs for size in i.shape for n in size.names})
     sizes = {n: 2 + k % 3 for k, n in enumerate(names)}
     shapes = {i.name: tuple(max(0, n.evaluate(sizes)) for n in i.shape) for i in program.inputs}
     try:
         bind_sizes(program, shapes)
-    except SteinError:
-        return True
-    interpret(program, {i.name: np.ones(shapes[i.name], i.dtype.numpy) for i in program.inputs})
-    return True
+    except SteinError as error:
+        return error
+    results = interpret(program, {i.name: np.ones(shapes[i.name], i.dtype.numpy) for i in program.inputs})
+    assert tuple(results) == program.outputs
+    return results
+
+
+def answers(text: str, declarations: dict[str, Declaration]) -> bool:
+    """Whether the answer is well formed: an error with a sentence and a place in the text, or arrays."""
+    result = attempt(text, declarations)
+    if isinstance(result, SteinError):
+        return bool(str(result)) and 1 <= result.line <= text.count("\n") + 1 and result.col >= 1
+    return all(isinstance(value, np.ndarray) for value in result.values())
 
 
 @given(st.lists(st.sampled_from(TOKENS), max_size=25).map(" ".join) | st.text(max_size=30))
 @settings(max_examples=300, deadline=None)
 def test_random_tokens(text: str) -> None:
-    attempt(text, {})
+    assert answers(text, {})
 
 
 @given(st.sampled_from(PROGRAMS), st.data())
@@ -64,8 +74,10 @@ def test_programs_with_one_thing_changed(text: str, data: st.DataObject) -> None
     new = data.draw(st.sampled_from([*TOKENS, *pieces, ""]))
     pieces[at : at + data.draw(st.integers(0, 1))] = [new]
     shape = data.draw(st.sampled_from([None, ("n",), ("n", "m"), (3,), (3, 3), (), ("2*n-1",)]))
-    attempt("".join(pieces), {"x": Declaration(shape)} if data.draw(st.booleans()) else {})
+    assert answers("".join(pieces), {"x": Declaration(shape)} if data.draw(st.booleans()) else {})
 
 
 def test_the_programs_themselves_compute() -> None:
-    assert all(attempt(text, {}) for text in PROGRAMS)
+    for text in PROGRAMS:
+        results = attempt(text, {})
+        assert isinstance(results, dict) and results, text

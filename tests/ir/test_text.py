@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -175,8 +174,12 @@ WORDS = [*GOOD.split(" "), *"[]{}();:,<*+-", "1e9", "mod", "x", "require", "inpu
 @example("y: f32 = " + "1" * 5000 + ":i64\nreturn")
 @example("y[" + "9" * 5000 + "]: f32 = 1:f32\nreturn")
 def test_any_text_is_read_or_refused(text: str) -> None:
-    with suppress(SteinError):
-        parse_ir(text)
+    try:
+        program = parse_ir(text)
+    except SteinError as error:
+        assert 1 <= error.line <= text.count("\n") + 1 and error.col >= 1 and str(error)
+        return
+    assert parse_ir(print_program(program)) == program
 
 
 def test_every_type_has_its_name() -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import log, prod
 from typing import Any
 
 import numpy as np
 import pytest
 
 from stein.ir.check import check_program
-from stein.ir.expr import Einsum, Equation, Expr, Input, Program, Read, free_indices
+from stein.ir.expr import Einsum, Equation, Expr, Input, Program, Read, free_indices, walk
 from stein.ir.index import Affine, Index
-from stein.ir.interpret import interpret
+from stein.ir.interpret import interpret, interpret_all
 from stein.ir.rewrite import Scope
 from stein.ir.semiring import BOOLEAN, LOGSUMEXP, MAX_MIN, MAX_PLUS, MAX_TIMES, MIN_PLUS, PLUS_TIMES, Semiring
 from stein.ir.size import Size
@@ -23,6 +24,8 @@ from stein.passes.base import Context
 from stein.passes.plan import plan
 from stein.passes.tools import rebuilt
 
+MIN_MAX = Semiring("minmax", "minimum", "maximum", "inf", "-inf", idempotent=True)  # as users register them
+MIN_TIMES = Semiring("mintimes", "minimum", "mul", "inf", 1, idempotent=True)  # of the numbers from 0 up
 SEMIRINGS = (PLUS_TIMES, MAX_PLUS, MIN_PLUS, BOOLEAN, MAX_TIMES, MAX_MIN, LOGSUMEXP)
 SIZES = {"na": 2, "nb": 3, "nc": 1, "nd": 4, "ne": 2}
 LABELS = "abcde"
@@ -45,10 +48,14 @@ def read(tensor: str, labels: str, dtype: DType) -> Read:
 
 
 def product(
-    semiring: Semiring, factors: Mapping[str, str], output: str, extra: tuple[Expr, ...] = (), name: str = "y"
+    semiring: Semiring,
+    factors: Mapping[str, str],
+    output: str,
+    extra: tuple[Expr, ...] = (),
+    dtype: DType | None = None,
 ) -> Program:
-    """name[output] = the product of the named factors and `extra`, summed over every other label."""
-    dtype, sizes = dtype_of(semiring), extents()
+    """y[output] = the product of the named factors and `extra`, summed over every other label."""
+    dtype, sizes = dtype_of(semiring) if dtype is None else dtype, extents()
     labels = dict.fromkeys("".join(factors.values()))
     einsum = Einsum(
         tuple(c for c in labels if c not in output),
@@ -60,12 +67,19 @@ def product(
     inputs = tuple(Input(t, tuple(sizes[c] for c in s), dtype) for t, s in factors.items())
     slots, shape = tuple(Affine.of(c) for c in output), tuple(sizes[c] for c in output)
     indices = tuple(Index(c, sizes[c]) for c in labels)
-    program = Program(inputs, (Equation(name, slots, shape, indices, einsum, dtype, semiring),), (name,))
+    program = Program(inputs, (Equation("y", slots, shape, indices, einsum, dtype, semiring),), ("y",))
     check_program(program)
     return program
 
 
-def random_product(choose: random.Random, semiring: Semiring, most: int = 4, repeats: bool = True) -> Program:
+def random_product(
+    choose: random.Random,
+    semiring: Semiring,
+    most: int = 4,
+    repeats: bool = True,
+    dtype: DType | None = None,
+    extra: tuple[Expr, ...] = (),
+) -> Program:
     """A product of up to `most` tensors of up to three axes, labels repeating inside and between them."""
     factors = {}
     for k in range(choose.randrange(1, most + 1)):
@@ -76,15 +90,21 @@ def random_product(choose: random.Random, semiring: Semiring, most: int = 4, rep
     choose.shuffle(kept)
     if repeats and kept and choose.random() < 0.2:
         kept.append(kept[0])
-    return product(semiring, factors, "".join(kept))
+    return product(semiring, factors, "".join(kept), extra, dtype)
 
 
 def arguments(program: Program, seed: int, sizes: Mapping[str, int] = SIZES) -> Arrays:
-    """Whole numbers from 0 to 3 (true and false for bool), so that every semiring computes exactly, but logsumexp."""
+    """Small whole numbers of both signs (from 0 up in max-times and for unsigned types, true and false for bool), so
+    that every semiring computes exactly, but logsumexp.
+    """
     values = np.random.default_rng(seed)
+    least = 0 if semirings_of(program) & {MAX_TIMES, MIN_TIMES} else -3
 
     def array(tensor: Input) -> np.ndarray[Any, Any]:
-        whole = np.asarray(values.integers(0, 4, [s.evaluate(sizes) for s in tensor.shape]))
+        shape, low = [s.evaluate(sizes) for s in tensor.shape], 0 if tensor.dtype.kind in "bu" else least
+        whole = np.asarray(values.integers(low, 4, shape))
+        if tensor.dtype.kind == "c":
+            whole = whole + 1j * values.integers(low, 4, shape)
         return whole > 1 if tensor.dtype == BOOL else whole.astype(tensor.dtype.numpy)
 
     return {i.name: array(i) for i in program.inputs}
@@ -94,14 +114,36 @@ def assert_same(before: Program, after: Program, seed: int, sizes: Mapping[str, 
     """Both programs give the same outputs: equal to the last bit, but for logsumexp."""
     arrays = arguments(before, seed, sizes)
     given = {i.name: arrays[i.name] for i in after.inputs}
-    want, got = interpret(before, arrays, sizes), interpret(after, given, sizes)
-    rounding = any(e.semiring == LOGSUMEXP for e in before.equations)
-    for name, value in want.items():
-        assert got[name].dtype == value.dtype
-        if rounding:  # sums of at most 2*3*4*2 terms e^x with x <= 12: a few dozen roundings of values below 20
-            np.testing.assert_allclose(got[name], value, rtol=0, atol=100 * 20 * 2**-52)
+    every, got = interpret_all(before, arrays, sizes), interpret(after, given, sizes)
+    for name in before.outputs:
+        assert got[name].dtype == every[name].dtype
+        if LOGSUMEXP in semirings_of(before):
+            np.testing.assert_allclose(got[name], every[name], rtol=0, atol=logsumexp_bound(before, every, sizes))
         else:
-            np.testing.assert_array_equal(got[name], value)
+            np.testing.assert_array_equal(got[name], every[name])
+
+
+def semirings_of(program: Program) -> set[Semiring]:
+    """The semirings of all sums of products."""
+    return {e.semiring for q in program.equations for e in walk(q.expr) if isinstance(e, Einsum)}
+
+
+def logsumexp_bound(program: Program, tensors: Arrays, sizes: Mapping[str, int]) -> float:
+    """How far two orders of evaluation of sums of exponentials may lie apart.
+
+    log(e^a + e^b) passes errors on by a factor of at most 1 and adds less than 4*u*M, with u half an epsilon and M > 1
+    the largest magnitude on the way: the difference of a and b, e^ and log1p of numbers up to 1, and one sum. a + b
+    adds the errors and one u*M. So F factors and a sum of S terms turn an error d of every factor into
+    F*d + (F + 4*S)*u*M.
+    """
+    finite = [float(np.abs(a[np.isfinite(a)]).max(initial=0)) for a in tensors.values()]
+    error = 0.0
+    for equation in program.equations:
+        terms = prod(i.extent.evaluate(sizes) for i in equation.indices) + 1
+        factors = max((len(e.factors) for e in walk(equation.expr) if isinstance(e, Einsum)), default=0) + 1
+        largest = factors * max([1.0, *finite]) + log(terms)
+        error = factors * error + (factors + 4 * terms) * 2**-53 * largest
+    return 2 * error
 
 
 def rewritten(program: Program, rule: Callable[[Einsum, Scope], Expr | None]) -> Program | None:

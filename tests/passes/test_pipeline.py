@@ -13,7 +13,7 @@ from stein.ir.check import check_program
 from stein.ir.expr import Einsum, Expr, Program, reads, walk
 from stein.ir.interpret import interpret
 from stein.ir.semiring import Semiring
-from stein.ir.text import print_program
+from stein.ir.text import parse_ir, print_program
 from stein.ir.types import BOOL, F64, I64
 from stein.passes.base import Pass, PassRecord
 from stein.passes.pipeline import NORMAL_PASSES, PLAN_PASSES, Context, check_order, run_passes
@@ -163,7 +163,10 @@ HINTS = dict.fromkeys("nmdebijk", 64)
 def test_golden_plans(name: str, golden: Callable[[str, str], None]) -> None:
     program = ir(*GOLDEN[name])
     after = planned(program, sizes=HINTS)
-    golden(f"{name}.txt", print_program(after))
+    text = print_program(after)
+    golden(f"{name}.txt", text)
+    assert after.outputs == ("y",) and after.inputs == program.inputs
+    assert parse_ir(text) == after  # the file says all there is
 
 
 def test_steps_of_a_plan() -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+import stein
 from stein.ir.errors import BackendError
 from stein.runtime.explain import MOST_STEPS, WIDTH, Explanation, PassNote, StepNote
+from stein.runtime.explain_structure import CandidateNote, FindingNote
 
 N = 64
 FIRST = StepNote(
@@ -39,19 +41,42 @@ NOTE = Explanation(
     bytes=24 * N**2,
     peak_memory=4 * N**2,
     target="cpu",
-    findings=("A and B: kronecker",),
+    findings=(
+        FindingNote(
+            "y is kronecker in x", "proved: kronecker", place="1:1", excerpt="  y[i,j] = A\n  ^^^^^^^^^^", used=True
+        ),
+    ),
+    facts=(FindingNote("y is symmetric", "proved: exchange", place="1:1", excerpt="  y[i,j] = A\n  ^^^^^^^^^^"),),
+    near_misses=("y is not low rank in x: rank 64 saves nothing",),
+    candidates=(
+        CandidateNote("factored", 4 * N**3, 24 * N**2, 2, 5600.0, chosen=True, also=("as written",)),
+        CandidateNote("dense", 2 * N**4, 4 * N**4, 2, 56000.0, stored=12),
+    ),
+    prices="times of a test",
     notes=("sizes [are] arguments",),  # square brackets are no markup
 )
 
 
 def test_text_tells_the_story_in_order() -> None:
     text = str(NOTE)
-    head = ["y[i,j] = A", "target cpu", "program", "kronecker", "contract", "A*(B*x) costs least"]
+    head = [
+        "y[i,j] = A",
+        "target cpu",
+        "program",
+        "structure",
+        "1:1   y[i,j] = A",
+        "^^^",
+        "y is kronecker in x",
+        "chosen",
+    ]
+    head += ["facts", "y is symmetric", "not found", "rank 64 saves nothing", "candidates", "factored = as written"]
+    head += ["dense", "10.0x", "times of a test", "passes", "contract", "A*(B*x) costs least"]
     tail = ["contraction tree", "└── t", "work", "48.0x", "16.0 KiB", "kernels", "2.70 us", "packed 8x3"]
     parts = [*head, *tail, "sizes [are] arguments"]
-    places = [text.find(part) for part in parts]
-    assert -1 not in places, parts[places.index(-1)]
-    assert places == sorted(places)
+    place = 0
+    for part in parts:
+        place = text.find(part, place)
+        assert place >= 0, part
 
 
 def test_text_is_plain_and_fits() -> None:
@@ -114,3 +139,59 @@ def test_draw_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(BackendError, match=r"stein\[demo\]"):
         NOTE.draw(tmp_path / "tree.png")
+
+
+# --- real programs ----------------------------------------------------------------------------------------------------
+
+
+def test_explain_shows_structure_candidates_and_misses() -> None:
+    text = "K[(i k),(j l)] = A[i,j] * B[k,l]\ny[b,m] = K[m,n] * x[b,n]"
+    f = stein.compile(text, A=(32, 32), B=(32, 32), x=(64, 1024), dtype="f32")
+    note = f.explain()
+    (first, *_), chosen = note.findings, next(c for c in note.candidates if c.chosen)
+    assert first.text == "y is Kronecker in x (dense ⊗ dense), the same for each of 64" and first.used
+    assert first.place == "2:1" and first.excerpt.splitlines() == ["  y[b,m] = K[m,n] * x[b,n]", "  " + "^" * 24]
+    assert chosen.name == f.stats["candidate"] and chosen.name.startswith("kronecker")
+    assert chosen.flops == note.flops == f.stats["flops"]
+    names = {n for c in note.candidates for n in (c.name, *c.also)}
+    assert {"dense", "best order", "as written"} <= names
+    assert [c.predicted_ns for c in note.candidates] == sorted(c.predicted_ns for c in note.candidates)
+    shown = str(note)
+    assert "[proved: Kronecker]  <- chosen" in shown and "*   kronecker" in shown
+    assert json.loads(json.dumps(note.as_dict()))["candidates"][0]["name"]
+
+
+def test_explain_says_what_was_nearly_found() -> None:
+    f = stein.compile("S[i,k] = G[i,j] * G[k,j]", G=(16, 24), dtype="f64")
+    note = f.explain()
+    assert note.near_misses == ("S is not linear in G: G occurs 2 times in one term",)
+    assert [n.kind for n in note.facts] == ["symmetric"]
+    assert "S is symmetric" in str(note)
+
+
+def test_explain_of_a_contraction_shows_the_table_too() -> None:
+    note = stein.compile("ij,jk,kl->il", (8, 9), (9, 10), (10, 11), dtype="f64").explain()
+    assert [c.name for c in note.candidates if c.chosen] == ["best order"]
+    assert "for comparison" in note.prices
+
+
+def test_explain_for_the_reference() -> None:
+    f = stein.compile("y[i] = t[i-j+3] * x[j]", t=(7,), x=(4,), dtype="f64", target="reference")
+    note = f.explain()
+    assert note.findings[0].kind == "toeplitz" and not note.candidates
+
+
+def test_explain_says_whether_prices_were_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    from stein.backends.cpu.calibration import DEFAULTS
+    from stein.backends.cpu.machine import host
+    from stein.backends.cpu.target import CpuTarget
+
+    f = stein.compile("y[i] = t[i-j+3] * x[j]", t=(7,), x=(4,), dtype="f64")
+    f._default.target = CpuTarget(host(), DEFAULTS, 1)
+    assert "built-in rates, not measured on this machine" in str(f.explain()).replace("\n", " ")
+
+
+def test_declared_findings_point_to_the_declaration() -> None:
+    f = stein.compile("W: f64[8,8] symmetric\ny[i] = W[i,j] * x[j]", x=(8,))
+    note = next(n for n in f.explain().facts if n.evidence == "declared" and n.value == "W")
+    assert note.place == "1:13" and note.excerpt.splitlines()[1].strip() == "^" * len("symmetric")

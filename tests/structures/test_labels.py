@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 
 import pytest
@@ -11,11 +10,10 @@ from stein.frontend.elaborate import elaborate
 from stein.frontend.parser import parse_program
 from stein.ir.expr import Program
 from stein.passes.canonical import canonical_label, pinned_label
-from stein.passes.recognise import recognise
 from stein.tests.structures import cases
-from stein.tests.structures.randoms import variant
+from stein.tests.structures.variants import Subject, changed, subjects
 
-PER_CASE = 8  # variants in CI; `python tests/structures/randoms.py --variants 10000` at length
+PER_CASE = 8  # variants in CI; `make structures` at length
 
 
 def _program(text: str) -> Program:
@@ -26,15 +24,10 @@ def _label(text: str) -> str:
     return canonical_label(_program(text))
 
 
-@pytest.mark.parametrize("case", cases.CASES, ids=lambda c: c.number)
-def test_variants(case: cases.Case) -> None:
-    rnd = random.Random(case.number)
-    label = canonical_label(case.program)
-    found = sorted((f.kind, f.number or -1) for f in recognise(case.program, case.argument))
-    for _ in range(PER_CASE):
-        program, argument = variant(case.program, case.argument, rnd)
-        assert canonical_label(program) == label
-        assert sorted((f.kind, f.number or -1) for f in recognise(program, argument)) == found
+@pytest.mark.parametrize("subject", subjects(), ids=lambda s: s.name)
+def test_variants(subject: Subject) -> None:
+    """Names, order, storage order and nesting change neither the label nor what is found."""
+    assert not [k for k in range(PER_CASE) if changed(subject, 7, k)]
 
 
 def test_equal_cases_have_one_label() -> None:
