@@ -7,7 +7,7 @@ Qiu et al., "Orthogonal Finetuning Made Scalable" (2025). R = (I + Q)(I - Q)^-1 
 import numpy as np
 from _system import Array, Report, normal, study
 
-EXPECTED: tuple[str, ...] = ()
+EXPECTED = ("block_diagonal",)
 TERMS = 4  # k
 PROGRAM = """
     q1[t,g,i] = Q[g,i,j] * x[t,g,j]

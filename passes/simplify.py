@@ -51,6 +51,8 @@ def _reduced(v: View) -> View | None:
 def _absorbed(v: View) -> View | None:
     """An atom all of whose slots are functions of slots of another is stored in that one."""
     for a, b in itertools.permutations(range(len(v.atoms)), 2):
+        if not v.touches[a] <= v.touches[b]:
+            continue
         guest, host = v.atoms[a], v.atoms[b]
         if host.name in (DELTA, STEP) or guest.name == DELTA or (v.known(guest) | v.known(host)) & KEPT:
             continue

@@ -16,8 +16,6 @@ import numpy as np
 from ..ir.bind import Binder
 from ..ir.errors import SingularError
 from ..ir.expr import Const, Equation, Input, Linalg, Program, Read, reads
-from ..passes.constant_factors import with_factors
-from ..passes.stored import store_blocks
 from .cache import Cache
 from .expression import Array, Expression, Options, Planned, _without_returned_inputs
 from .fix import fix_sizes
@@ -38,7 +36,11 @@ def expression_of(program: Program, options: Options, constants: dict[str, Array
 
     Declared constants stand as stored blocks or as products of factors, where their values are so.
     """
-    program, constants = with_factors(*store_blocks(program, constants))
+    if any(i.structure and i.name in constants for i in program.inputs):
+        from ..passes.constant_factors import with_factors
+        from ..passes.stored import store_blocks
+
+        program, constants = with_factors(*store_blocks(program, constants))
     return (Staged if has_linalg(program) else Expression)(program, options, constants)
 
 

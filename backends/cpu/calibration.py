@@ -33,6 +33,7 @@ from .rearrange import parts_of
 
 FORMAT = 2  # of the file; another number means measuring again
 PATIENCE = 3_000_000  # nanoseconds that are spent on each figure
+ODD = 8.0  # times the built-in figure from which on a measurement is not believed
 LEVELS = ("level1", "level2", "level3", "memory")
 FAMILIES = {
     "direct f32": (F32, "direct", 160),
@@ -107,9 +108,20 @@ def _found() -> Rates:
     known = load(path) if path is not None else None
     if known is None:
         known = measure(machine)
+        if not plausible(known):
+            return DEFAULTS
         if path is not None:
             save(path, known)
     return known
+
+
+def plausible(found: Rates) -> bool:
+    """Whether a measurement may be that of a processor at work: on an overloaded machine a figure can be off by 60
+    times, and would then be kept.
+    """
+    pairs = [(found.steps[f], DEFAULTS.steps[f]) for f in FAMILIES]
+    pairs += [(found.bandwidth[v], DEFAULTS.bandwidth[v]) for v in LEVELS]
+    return all(usual / ODD <= figure <= usual * ODD for figure, usual in pairs)
 
 
 def machine_key(machine: Machine) -> str:
@@ -129,7 +141,8 @@ def load(path: Path) -> Rates | None:
         whole = set(given["steps"]) == set(FAMILIES) and set(given["bandwidth"]) == set(LEVELS)
         if not whole or not all(isinstance(n, (int, float)) and 0 < n < float("inf") for n in numbers):
             return None
-        return Rates(**given)
+        known = Rates(**given)
+        return known if plausible(known) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

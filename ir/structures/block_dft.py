@@ -5,7 +5,7 @@ Over the block index this is a convolution, which a discrete Fourier transform o
 so that only frequency 0 is its own mirror image):
 
     X[f,q,j]  = sum over J of cos(2 pi f J / L + q pi/2) x[J,j]          # q = 0: real part, q = 1: imaginary part
-    Z[f,q',i] = sum over q, j of C[f,q',i,q,j] X[f,q,j]                  # C: the same transform of g, as [[re,-im],[im,re]]
+    Z[f,q',i] = sum over q, j of C[f,q',i,q,j] X[f,q,j]                  # C: that of g, as [[re,-im],[im,re]]
     y[I,i]    = sum over f, q of w[f]/L cos(2 pi f I / L + q pi/2) Z[f,q,i]
 
 With p near the square root of n these are 8 n^1.5 multiplications instead of n^2, all in products of matrices that are
@@ -35,7 +35,7 @@ def block_length(rows: int, cols: int, inside: tuple[int, int]) -> int:
     64
     """
     most = max(rows, cols)
-    tried = sorted({*range(1, 17), *range(16, most + 1, 16), most})
+    tried: list[int] = [*range(1, 16), *range(16, most + 1, 16), most]
     return min(tried, key=lambda p: _multiplications(rows, cols, inside, p))
 
 
@@ -46,7 +46,7 @@ def _multiplications(rows: int, cols: int, inside: tuple[int, int], p: int) -> i
 
 
 def blocked(b: Builder, x: Value, t: Value, rows: Sequence[int], cols: Sequence[int], turned: Sequence[bool]) -> Value:
-    """y = T x for x of shape batch + `cols`, T's generator `t` over i-j+cols-1 at each level, x reversed where `turned`.
+    """y = T x for x of shape batch + `cols`; `t` is T's generator over i-j+cols-1 at each level, `turned` reverses x.
 
     The first level is cut into blocks and transformed, the others are applied as they stand.
     """
@@ -63,21 +63,21 @@ def blocked(b: Builder, x: Value, t: Value, rows: Sequence[int], cols: Sequence[
     back = _transform(b, "back", half, points, above, 0, weighted=True)
 
     # X[f,batch,q,j,...]: the orders of axes in which each product finds long runs, and few tensors are laid out anew
-    f, q, J, j = b.indices((half, 2, across, p))
+    f, q, block, j = b.indices((half, 2, across, p))
     outer, inner = b.indices(batch), b.indices(cols[1:])
-    place = slot([(J, p), (j, 1)])
+    place = slot([(block, p), (j, 1)])
     places = [slot((), n - 1).plus(place, -1) if turned[0] else place]
     places += [slot([(k, -1)], c - 1) if w else var(k) for k, c, w in zip(inner, cols[1:], turned[1:], strict=True)]
     out = [f, *outer, q, j, *inner]
     read = Atom(x.name, (*map(var, outer), *places))
-    X = b.let(_extents(b, out), map(var, out), [Term(1, (Atom(seen, tuple(map(var, (f, q, J)))), read))], x.complex)
+    X = b.let(_extents(b, out), map(var, out), [Term(1, (Atom(seen, tuple(map(var, (f, q, block)))), read))], x.complex)
 
     # T[f,q,e,...], e = i-j+p-1
-    f, q, D, e = b.indices((half, 2, above + across - 1, 2 * p - 1))
+    f, q, lag, e = b.indices((half, 2, above + across - 1, 2 * p - 1))
     inner = b.indices(t.shape[1:])
     out = [f, q, e, *inner]
-    read = Atom(t.name, (slot([(D, p), (e, 1)], n - across * p), *map(var, inner)))
-    T = b.let(_extents(b, out), map(var, out), [Term(1, (Atom(made, tuple(map(var, (f, q, D)))), read))], t.complex)
+    read = Atom(t.name, (slot([(lag, p), (e, 1)], n - across * p), *map(var, inner)))
+    T = b.let(_extents(b, out), map(var, out), [Term(1, (Atom(made, tuple(map(var, (f, q, lag)))), read))], t.complex)
 
     # C[f,q',i,..,q,j,..] and Z[batch,f,q',i,...]
     f, to, q, part = b.indices((half, 2, 2, 2))
@@ -101,12 +101,12 @@ def blocked(b: Builder, x: Value, t: Value, rows: Sequence[int], cols: Sequence[
     Z = b.let(_extents(b, out), map(var, out), [Term(1, product)], C.complex or X.complex)
 
     # y
-    f, q, I, i = b.indices((half, 2, above, p))
+    f, q, block, i = b.indices((half, 2, above, p))
     outer, inner = b.indices(batch), b.indices(rows[1:])
     read = Atom(Z.name, tuple(map(var, (*outer, f, q, i, *inner))))
-    whole = [*map(var, outer), slot([(I, p), (i, 1)]), *map(var, inner)]
+    whole = [*map(var, outer), slot([(block, p), (i, 1)]), *map(var, inner)]
     shape = (*batch, above * p, *rows[1:])
-    y = b.let(shape, whole, [Term(1, (Atom(back, tuple(map(var, (f, q, I)))), read))], Z.complex)
+    y = b.let(shape, whole, [Term(1, (Atom(back, tuple(map(var, (f, q, block)))), read))], Z.complex)
     if above * p == m:
         return y
     kept = b.indices((*batch, *rows))

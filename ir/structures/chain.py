@@ -17,7 +17,6 @@ from .view import Again, Match, View, leaf
 
 PLAIN = frozenset({"identity", "scaled_identity", "diagonal", "reduction", "trace", "scaled_reduction"})
 MOST = 10  # operands; more are left to the order search
-DEEPEST = 3  # summed indices of a sum over one of them; each is tried inside of every other
 SHIFTS = ("toeplitz", "circulant", "hankel", "anticirculant", "strided_convolution", "convolution")
 SUMMED = frozenset(
     {"banded", "permutation", "selection", "hadamard", "block_circulant", "block_toeplitz", "block_hankel", *SHIFTS}

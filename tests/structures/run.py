@@ -33,7 +33,12 @@ def run_networks(options: argparse.Namespace, progress: Progress) -> judge.Tally
     tally = judge.Tally()
     for k in range(options.networks_from, options.networks_from + options.networks):
         before = len(tally.wrong)
-        judge.judge_network(randoms.numbered_network(options.seed, k), tally)
+        try:
+            judge.judge_network(randoms.numbered_network(options.seed, k), tally)
+        except KeyboardInterrupt:
+            progress.console.print(f"stopped: go on with --networks-from {k}")
+            options.variants = 0
+            break
         for text in tally.wrong[before:][: SHOWN - before]:
             progress.console.print(f"network {k}: {text}", markup=False, highlight=False)
         progress.advance(task)
@@ -49,8 +54,13 @@ def run_variants(options: argparse.Namespace, progress: Progress) -> tuple[int, 
         progress.update(task, description=structure)
         for k in range(options.variants_from, options.variants_from + options.variants):
             subject = subjects[k % len(subjects)]
+            try:
+                different = variants.changed(subject, options.seed, k)
+            except KeyboardInterrupt:
+                progress.console.print(f"stopped: go on with --networks 0 --only {structure} --variants-from {k}")
+                return len(todo), done, bad
             done += 1
-            if variants.changed(subject, options.seed, k):
+            if different:
                 bad += 1
                 if bad <= SHOWN:
                     progress.console.print(f"{structure}: variant {k} ({subject.name}) changed", highlight=False)
