@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
 
-from ..ir.expr import Program
+from ..ir.expr import Program, reads
 from ..ir.target import Target
 from .base import Context
 from .candidates import BEST, DENSE, WRITTEN, Candidate, Draft, called, plan, program_label
@@ -111,9 +111,19 @@ def _title(finding: Finding, method: str, secondary: bool) -> str:
 def _draft(name: str, original: Program, program: Program, finding: Finding | None) -> Draft:
     """The draft that stores what its new equations define, but for views."""
     known = original.tensors
-    keep = frozenset(e.name for e in program.equations if known.get(e.name) != e and not is_view(e.expr))
+    keep = frozenset(
+        e.name
+        for e in program.equations
+        if known.get(e.name) != e and not is_view(e.expr) and not _only_viewed(e.name, program)
+    )
     room = prod(finding.term.operator().size) if finding is not None and finding.term is not None else 0
     return Draft(name, program, keep, True, finding, room)
+
+
+def _only_viewed(name: str, program: Program) -> bool:
+    """Whether one other equation reads a tensor, and that only puts it into another shape or order."""
+    readers = [e for e in program.equations if any(r.tensor == name for r in reads(e.expr))]
+    return len(readers) == 1 and name not in program.outputs and is_view(readers[0].expr)
 
 
 def _after(first: Draft, second: Draft) -> Draft:

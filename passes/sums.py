@@ -50,7 +50,7 @@ def _merged(a: View, b: View) -> list[View] | None:
     own, foreign = [n for n in names if n not in others], [n for n in others if n not in names]
     if len(own) != 1 or len(foreign) != 1 or len(a.atoms) < 2:
         return None
-    if any(f.name == own[0] and f.name[0] == "?" for f in a.atoms):
+    if own[0][0] == "?" or {own[0], foreign[0]} & {DELTA, STEP}:
         return None
     return _with_sum(a, b, names.index(own[0]), others.index(foreign[0]))
 

@@ -197,20 +197,20 @@ def is_injective(equation: Equation) -> bool:
     return all(n in known or equation.extents[n] == ONE for n in equation.free)
 
 
-def _decodable(terms: list[tuple[str, Size]], extents: Mapping[str, Size]) -> bool:
+def _decodable(terms: list[tuple[str, Size]], extents: Mapping[str, Size], reach: Size = ZERO) -> bool:
     """Whether the sum tells every index: in some order each coefficient exceeds the reach of those below."""
-    left = list(terms)
-    reach = Size.of(0)
-    while left:
-        for position, (name, coefficient) in enumerate(left):
-            size = coefficient if coefficient.terms[-1][1] > 0 else -coefficient
-            if (size - reach).at_least(1):
-                reach = reach + size * (extents[name] - 1)
-                del left[position]
-                break
-        else:
-            return False
-    return True
+    if not terms:
+        return True
+    if all(c.constant is not None for _, c in terms):  # only the order of the coefficients can be right
+        (name, coefficient), *left = sorted(terms, key=lambda t: abs(t[1].constant or 0))
+        size = Size.of(abs(coefficient.constant or 0))
+        return (size - reach).at_least(1) and _decodable(left, extents, reach + size * (extents[name] - 1))
+    for position, (name, coefficient) in enumerate(terms):
+        size = coefficient if coefficient.terms[-1][1] > 0 else -coefficient
+        rest = terms[:position] + terms[position + 1 :]
+        if (size - reach).at_least(1) and _decodable(rest, extents, reach + size * (extents[name] - 1)):
+            return True
+    return False
 
 
 def is_copy(equation: Equation) -> bool:

@@ -270,11 +270,11 @@ class _Prices:
         reuse = (height if lacks_u else 1) * (width if lacks_x else 1) * (1 if stride else vectors)
         fetched = 1.0  # lines of the cache for one load
         if not stride:
-            load, near = 1.0, self.units[t]
-            if any(lines[i].reduced for i in near):
-                fetched = size / 64
-            elif u in near:
-                fetched = 1 / min(height, 64 // size)
+            load = 1.0
+            if any(line.reduced and abs(line.strides[t]) == size for line in lines):
+                fetched = size / min(self.run(t), _LINE)
+            elif u in self.units[t]:
+                fetched = 1 / min(height, _LINE // size)
         elif stride == size:
             load = 1.0
         elif u in self.units[t] and self.flipped(v, u):
@@ -332,13 +332,18 @@ class _Prices:
         passes = self.steps / n * -(-n // lanes) * _uneven(m, tile_height(form, self.machine, False))
         return Candidate(passes * step + copies + batch * 2000, v, u, None, lanes, packed=True)
 
-    def partial_lines(self, t: int, axis: int) -> float:
-        """What `lanes` elements of a panel cost more where only parts of the cache lines belong to it."""
-        size = run = self.form.sizes[t]
-        inside = [(abs(x.strides[t]), x.extent) for i, x in enumerate(self.lines) if (x.reduced or i == axis)]
+    def run(self, t: int, axis: int | None = None) -> int:
+        """Bytes that lie side by side along the reduced axes (and one more)."""
+        run = self.form.sizes[t]
+        inside = [(abs(x.strides[t]), x.extent) for i, x in enumerate(self.lines) if x.reduced or i == axis]
         for stride, extent in sorted(inside):
             if stride == run:
                 run *= extent
+        return run
+
+    def partial_lines(self, t: int, axis: int) -> float:
+        """What `lanes` elements of a panel cost more where only parts of the cache lines belong to it."""
+        size, run = self.form.sizes[t], self.run(t, axis)
         if run >= _LINE:
             return 0.0
         whole = size * prod([line.extent for line in self.lines if line.strides[t]])

@@ -37,6 +37,7 @@ from .machine import Machine
 from .plan import Plan, Stage
 from .price import full_lanes
 from .problem import Line, Problem, problem_of
+from .scatter_laid import laid_plan
 
 _STEP = 4.0  # cycles to walk one position of a list
 _SCAN = 0.5  # cycles to compare one position of a list
@@ -79,7 +80,15 @@ class _Form:
 
 
 def lookup_plan(problem: Contraction, machine: Machine) -> Plan:
-    """The plan of a contraction with lookups: the cheaper of a tile for each position and one for each run."""
+    """The plan of a contraction with lookups, on its tensors as they lie or on copies that are laid out anew."""
+    plain = _on_these(problem, machine)
+    if not plain.stages:
+        return plain
+    return laid_plan(problem, machine, plain, lambda other: _on_these(other, machine))
+
+
+def _on_these(problem: Contraction, machine: Machine) -> Plan:
+    """The cheaper of a tile for each position and one for each run."""
     split = _split(problem)
     positions = prod(problem.axes[i].extent for i in (*split.walked, *split.spread))
     single = _each(problem, split, machine, positions)

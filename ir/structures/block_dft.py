@@ -5,7 +5,7 @@ Over the block index this is a convolution, which a discrete Fourier transform o
 so that only frequency 0 is its own mirror image):
 
     X[f,q,j]  = sum over J of cos(2 pi f J / L + q pi/2) x[J,j]          # q = 0: real part, q = 1: imaginary part
-    Z[f,q',i] = sum over q, j of C[f,q',i,q,j] X[f,q,j]                  # C: that of g, as [[re,-im],[im,re]]
+    Z[f,q',i] = sum over q, j of G[f,q',q,i-j] X[f,q,j]                  # G: that of g, as [[re,-im],[im,re]]
     y[I,i]    = sum over f, q of w[f]/L cos(2 pi f I / L + q pi/2) Z[f,q,i]
 
 With p near the square root of n these are 8 n^1.5 multiplications instead of n^2, all in products of matrices that are
@@ -79,26 +79,27 @@ def blocked(b: Builder, x: Value, t: Value, rows: Sequence[int], cols: Sequence[
     read = Atom(t.name, (slot([(lag, p), (e, 1)], n - across * p), *map(var, inner)))
     T = b.let(_extents(b, out), map(var, out), [Term(1, (Atom(made, tuple(map(var, (f, q, lag)))), read))], t.complex)
 
-    # C[f,q',i,..,q,j,..] and Z[batch,f,q',i,...]
-    f, to, q, part = b.indices((half, 2, 2, 2))
-    i, j = b.indices((p, p))
-    ii, jj = b.indices(rows[1:]), b.indices(cols[1:])
+    # G[f,q',q,e,...] and Z[batch,f,q',i,...]: the blocks are Toeplitz too, so that they are never spread out
+    f, to, q, part, e = b.indices((half, 2, 2, 2, 2 * p - 1))
+    inner = b.indices(t.shape[1:])
     b.operands["complex.product"] = Operand((2, 2, 2), _PRODUCT)
-    entry: list[Slot] = [slot([(i, 1), (j, -1)], p - 1)]
-    entry += [slot([(r, 1), (c, -1)], b.extents[c] - 1) for r, c in zip(ii, jj, strict=True)]
     atoms = (
         Atom("complex.product", tuple(map(var, (to, q, part)))),
-        Atom(T.name, (var(f), var(part), *entry)),
+        Atom(T.name, tuple(map(var, (f, part, e, *inner)))),
     )
-    out = [f, to, i, *ii, q, j, *jj]
-    C = b.let(_extents(b, out), map(var, out), [Term(1, atoms)], T.complex)
+    out = [f, to, q, e, *inner]
+    G = b.let(_extents(b, out), map(var, out), [Term(1, atoms)], T.complex)
+    f, to, q, i, j = b.indices((half, 2, 2, p, p))
+    ii, jj = b.indices(rows[1:]), b.indices(cols[1:])
+    entry: list[Slot] = [slot([(i, 1), (j, -1)], p - 1)]
+    entry += [slot([(r, 1), (c, -1)], b.extents[c] - 1) for r, c in zip(ii, jj, strict=True)]
     outer = b.indices(batch)
     product = (
-        Atom(C.name, tuple(map(var, out))),
+        Atom(G.name, (var(f), var(to), var(q), *entry)),
         Atom(X.name, tuple(map(var, (f, *outer, q, j, *jj)))),
     )
     out = [*outer, f, to, i, *ii]
-    Z = b.let(_extents(b, out), map(var, out), [Term(1, product)], C.complex or X.complex)
+    Z = b.let(_extents(b, out), map(var, out), [Term(1, product)], G.complex or X.complex)
 
     # y
     f, q, block, i = b.indices((half, 2, above, p))

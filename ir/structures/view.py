@@ -306,10 +306,18 @@ def leaf(view: View) -> Structure:
 def between(view: View, keep: Sequence[int], rows: Sequence[str], cols: Sequence[str]) -> Operator:
     """Some atoms of a view as an operator between chosen digits; what is neither row nor column is summed.
 
-    A digit on both sides gets a twin on the left, tied by a delta.
+    A digit on both sides gets a twin on the left, tied by a delta; so does one that stands twice in the columns.
     """
     extents = dict(view.extents)
-    fine_cols, fine_rows, deltas = list(view.digits(cols)), [], []
+    fine_cols, fine_rows, deltas = list[str](), list[str](), list[tuple[Slot, Slot]]()
+    for i in view.digits(cols):
+        if i in fine_cols:
+            twin = f"{i}'{len(fine_cols)}"
+            extents[twin] = extents[i]
+            deltas.append((var(i), var(twin)))
+            fine_cols.append(twin)
+        else:
+            fine_cols.append(i)
     for i in view.digits(rows):
         if i in fine_cols:
             twin = f"{i}'"

@@ -34,6 +34,19 @@ def test_random_networks() -> None:
 
 
 @pytest.mark.parametrize(
+    ("seed", "number"),
+    [
+        (0, 100041), (0, 100076), (0, 100078), (0, 100344), (0, 201190), (0, 201359), (0, 201974), (7, 1011), (7, 4859),
+    ],
+)  # fmt: skip
+def test_networks_that_once_were_judged_wrong(seed: int, number: int) -> None:
+    """Batches inside of batches, guards beside outer products, a digit twice in the argument, deltas in sums."""
+    tally = judge.Tally()
+    judge.judge_network(randoms.numbered_network(seed, number), tally)
+    assert not tally.wrong, tally.wrong[0]
+
+
+@pytest.mark.parametrize(
     ("number", "kind", "words"),
     [
         ("15-", "low_rank", "rank 5 saves nothing"),
