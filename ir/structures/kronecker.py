@@ -9,7 +9,9 @@ from math import prod
 
 from .algebra import Beside, Plus, Structure, arranged, identity, kron, matrix, ones
 from .build import Method
+from .hadamard import Hadamard
 from .operator import Operator, dense
+from .reshaped import Reshaped
 from .slot import var
 from .view import Again, Component, Match, Near, View, leaf
 
@@ -57,11 +59,22 @@ class Kronecker(Structure):
             sizes = [tuple(view.extents[d] for d in view.digits(end)) for end in alone]
             factors.append(ones(sizes[0], sizes[1]))
         have = view.digits((*rows, *alone[0])), view.digits((*cols, *alone[1]))
-        term = arranged(kron(*factors), have, (view.digits(view.out), view.digits(view.x)))
+        power = hadamard_power(factors)
+        sizes_of = [tuple(view.extents[d] for d in end) for end in have]
+        whole = kron(*factors) if power is None else Reshaped(Hadamard(power), sizes_of[0], sizes_of[1])
+        term = arranged(whole, have, (view.digits(view.out), view.digits(view.x)))
         kinds = tuple(parts[k].kind if parts[k] else "dense" for k in order)  # type: ignore[union-attr]
         options = {"factors": kinds, "permuted": is_permuted(view, groups)}
         ends = tuple((g.rows, g.cols) for g in groups)
+        if power is not None and not options["permuted"]:
+            return Match("hadamard", options | {"declared": True}, term, tuple(parts[k] for k in order), ends)
         return Match("kronecker", options, term, tuple(parts[k] for k in order), ends)
+
+
+def hadamard_power(factors: Sequence[Structure]) -> int | None:
+    """The binary digits of a Kronecker product of Hadamard transforms, which is one itself; None if it is none."""
+    powers = [f.of.power for f in factors if isinstance(f, Reshaped) and isinstance(f.of, Hadamard)]
+    return sum(powers) if len(powers) == len(factors) else None
 
 
 def _first(view: View, group: Component) -> tuple[int, int]:
