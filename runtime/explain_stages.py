@@ -48,8 +48,8 @@ def explain_stages(expression: Staged, sizes: Mapping[str, int], target: str, ex
         bytes=after.bytes,
         peak_memory=peak_memory(stages, [p.peak_memory for p in parts]),
         target=target,
-        findings=tuple(f for p in parts for f in p.findings if f.value in own),
-        facts=tuple(f for p in parts for f in p.facts if f.value in own),
+        findings=tuple(f for p in parts for f in p.findings if f.value in own and f.argument in own),
+        facts=tuple(f for p in parts for f in p.facts if f.value in own and f.argument in (*own, "")),
         notes=tuple(notes),
     )
 

@@ -114,6 +114,9 @@ def sentence(finding: Finding) -> str:
     >>> sentence(Finding("y", "low_rank", None, Proved("low_rank"), argument="x", number=1, options={"rank": 4}))
     'term 2 of y is low rank in x (rank 4)'
     """
+    if finding.kind == "rank" and "rank" in finding.options:
+        matrix = f"{finding.value} as a function of {finding.argument}" if finding.argument else finding.value
+        return f"{matrix} has rank {finding.options['rank']} at most"
     subject = finding.value if finding.number is None else f"term {finding.number + 1} of {finding.value}"
     where = f" in {finding.argument}" if finding.argument else ""
     figures = figures_text(finding.kind, finding.options)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..ir.expr import Program, Structure
+from ..ir.expr import Linalg, Program, Structure, reads
 from ..passes.candidates import is_empty
 from ..passes.lifted import lifted
 from ..passes.network import known_sizes
@@ -37,6 +37,9 @@ def found_in(
     """
     known = known_sizes(program, sizes)
     found, near = ((), ()) if is_empty(program, known) else examine(lifted(program), None, sizes)
+    solved = {e.name for e in program.equations if isinstance(e.expr, Linalg)}
+    within = {r.tensor for e in program.equations if e.name in solved for r in reads(e.expr) if "." in r.tensor}
+    found = tuple(f for f in found if f.argument not in solved and f.value not in within)  # said by the solver
     declared = tuple(
         Finding(i.name, s.name, None, Declared(s.span), s.span, options=_options(s))
         for i in program.inputs
