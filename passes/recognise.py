@@ -357,7 +357,7 @@ def _batched(given: View, view: View, core: View, carried: list[str], near: list
     if match is None and len(block.atoms) > 1 and not any(is_part(a.name) for a in view.atoms):
         return None
     term: Structure = defined((match.term if match else None) or leaf(simple), simple)
-    if simple.x != block.x:  # a digit of the argument went away: the network itself is the term
+    if simple.x != block.x or _cropped(core, carried):  # no block for each value: the network itself is the term
         return match and replace(match, term=defined(leaf(given), given), options={**match.options, "batch": extents})
     for i, names in reversed(list(zip(carried, shared, strict=True))):
         for d in reversed(view.digits((i,))):
@@ -368,6 +368,16 @@ def _batched(given: View, view: View, core: View, carried: list[str], near: list
     options = {**(match.options if match else {"blocks": view.size(carried)}), **_notes(view, free), "batch": extents}
     kind = match.kind if match else "block_diagonal"
     return Match(kind, options, _completed(given, core, term, placed), match.parts if match else ())
+
+
+def _cropped(core: View, carried: Sequence[str]) -> bool:
+    """Whether an operand's leading axes are longer than the digits that read them."""
+    for a in core.atoms:
+        if a.name not in (DELTA, STEP):
+            sizes = tuple(core.extents[d] for d in core.digits(i for i in carried if i in a.touch))
+            if core.shapes[a.name][: len(sizes)] != sizes:
+                return True
+    return False
 
 
 def _block(core: View, carried: Sequence[str]) -> View:

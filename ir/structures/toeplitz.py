@@ -11,6 +11,7 @@ and the cropped one are affine slots. Needs complex numbers, so a field of chara
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, gcd, log2, pi
 from typing import Any
@@ -25,7 +26,7 @@ from .build import Builder, Method, Value
 from .convolution import Convolution
 from .operator import Atom, Operand, Operator, Term, named_let
 from .slot import Slot, slot, var
-from .view import DELTA, STEP, Again, Match, View, between, leaf, operator_of
+from .view import DELTA, STEP, Again, Match, View, axes_of, between, leaf, operator_of
 
 
 @dataclass(frozen=True)
@@ -142,17 +143,17 @@ class Toeplitz(Structure):
         options: dict[str, Any] = {"levels": tuple(kinds), "lower": False}
         if len(kinds) == 1 and not dense:
             level = levels[0]
-            term: Structure | None = Toeplitz((level,), atom.name)
+            term: Structure | None = _stored(view, levels)
             if kinds[0] == "toeplitz" and not level.modulus:
                 below, above = band_of(view, level)
                 options |= {"band": (below, above), "lower": above <= 0 < level.rows - 1}
                 options["banded"] = below + above + 1 < min(level.rows, level.cols)
                 if level.length < min(level.rows, level.cols):
-                    term = Either(Toeplitz((level,), atom.name), Convolution(operator_of(view)))
+                    term = Either(_stored(view, levels), Convolution(operator_of(view)))
             return Match(kinds[0], {"banded": False} | options, term)
         circular = {"toeplitz", "circulant"} >= set(kinds)
         whole = len(atom.ports) == len(kinds) and len(view.out) == len(kinds) == len(view.x)
-        term = Toeplitz(tuple(levels), atom.name) if whole and _aligned(view) else None
+        term = _stored(view, levels) if whole and _aligned(view) else None
         if any(not v.modulus and v.length < min(v.rows, v.cols) for v in levels):
             few = Convolution(operator_of(view))
             term = Either(term, few) if term is not None else few
@@ -206,6 +207,23 @@ class ScaledToeplitz(Structure):
         if right:
             parts.append(Leaf(between(view, right, view.x, view.x)))
         return Match(f"{found.kind}_scaled", found.options, product(*parts), (found,))
+
+
+def _stored(view: View, levels: Sequence[Level]) -> Structure:
+    """The term of the one operand; if it has further axes (of extent 1), on the generators that it holds."""
+    atom = view.atoms[0]
+    reads = axes_of(view, atom)
+    axes = [k for k, q in enumerate(reads) if len(q.terms) > 1]
+    assert len(axes) == len(levels), "each level is one axis of the operand"
+    if len(axes) == len(reads):
+        return Toeplitz(tuple(levels), atom.name)
+    names = {k: f"d{k}" for k in axes}
+    slots = tuple(var(names[k]) if k in names else q for k, q in enumerate(reads))
+    extents = {names[k]: v.length for k, v in zip(axes, levels, strict=True)}
+    term = Term(1, (Atom(atom.name, slots),))
+    shape = tuple(v.length for v in levels)
+    let = named_let(f"{atom.name}.generator", shape, tuple(var(names[k]) for k in axes), (term,), extents)
+    return Defined(Toeplitz(tuple(levels), let.name), (let,), ((atom.name, Operand(view.shapes[atom.name])),))
 
 
 def _step(view: View) -> Match | None:

@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 
 from stein.backends.cpu.native import execute
+from stein.ir.check import check_program
 from stein.ir.interpret import interpret
 from stein.ir.semiring import MAX_PLUS, PLUS_TIMES
 from stein.ir.structures import Hadamard, Toeplitz
 from stein.ir.structures.block_dft import block_length
 from stein.ir.structures.build import applied
 from stein.ir.structures.toeplitz import Level
+from stein.ir.text import parse_ir
 from stein.ir.types import C128, F32, F64, I64, DType
+from stein.passes.recognise import recognise
+from stein.passes.structured import rewritten
 from stein.runtime.expression import Expression
 
 DEPTH = 8
@@ -94,3 +98,21 @@ def test_grouped_hadamard_is_exact(power: int) -> None:
         results.append(interpret(program, {"x": x})[program.outputs[0]])
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0].reshape(2, -1)[:, 0], x.reshape(2, -1).sum(1))
+
+
+def test_an_operand_with_a_unit_axis_keeps_it() -> None:
+    """With one row in the batch x is a generator with a further axis: every candidate reads it as it is stored."""
+    inputs = "input x: f64[1, 5]\ninput t: f64[9]\n"
+    body = "y[b, i]: f64[1, 5] = einsum[plustimes, f64](j; t[i-j+4], x[b, j]) over b<1, i<5, j<5\nreturn y"
+    program = parse_ir(inputs + body)
+    arrays = _arrays(program, F64)
+    wanted = interpret(program, arrays)["y"]
+    bound = DEPTH * 10 * float(np.finfo(np.float64).eps)
+    bound *= float(np.linalg.norm(arrays["t"]) * np.linalg.norm(arrays["x"]))
+    methods = set()
+    for finding in recognise(program):
+        for method, other in rewritten(program, finding, {}):
+            check_program(other)
+            assert np.abs(interpret(other, arrays)["y"] - wanted).max() <= bound
+            methods.add((finding.argument, method.split()[-1]))
+    assert {("x", "fft"), ("t", "fft")} <= methods
