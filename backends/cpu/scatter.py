@@ -31,7 +31,7 @@ from ...ir.loops import (
     Share,
     Tile,
 )
-from .choose import Choice, choose
+from .choose import STEP, Choice, choose
 from .compose import base_kernel, share_of
 from .machine import Machine
 from .plan import Plan, Stage
@@ -46,7 +46,6 @@ _SURE = 0.6  # a run must promise this much less: a tile for one position keeps 
 _SAMPLE = 1000.0  # cycles to look whether a list stands in groups, and of one more kernel
 _LIGHT = 16.0  # cycles of a position below which one thread is no slower than two that both walk the whole list
 _APART = 4096  # bytes between steps that are looked up, for the choice of a tile
-_FMA = 0.55
 _FEW = 4  # destinations, or positions, up to which threads rather share an axis of the tile
 
 
@@ -124,7 +123,7 @@ def _each(problem: Contraction, split: _Split, machine: Machine, positions: int)
     if small.steps == 1:
         choice = replace(choice, lanes=1, vectors=1)
     store = _stores(small, machine) if problem.update else 0.0
-    return _Form(small, choice, positions * (_STEP * len(split.lookups) + choice.cycles * _FMA + store))
+    return _Form(small, choice, positions * (_STEP * len(split.lookups) + choice.cycles * STEP + store))
 
 
 def _stores(small: Problem, machine: Machine) -> float:
@@ -162,7 +161,7 @@ def _in_runs(problem: Contraction, split: _Split, machine: Machine, positions: i
     if line in choice.table or choice.family == "stream":
         loops = (line, *(i for i in (*choice.table, *choice.loops) if i != line))
         choice = replace(choice, table=(), loops=loops, family="direct", blocked=())
-    each = choice.cycles * _FMA + _stores(small, machine) + _RUN
+    each = choice.cycles * STEP + _stores(small, machine) + _RUN
     cycles = positions / max(2, length) * each + positions * _SCAN * len(inside)
     return _Form(small, choice, cycles, run, line, inside)
 

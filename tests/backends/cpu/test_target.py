@@ -130,6 +130,8 @@ def test_a_damaged_file_is_measured_again(damage: object, tmp_path: Path) -> Non
 def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     save(tmp_path / "file" / "rates.json", OTHER)
+    assert load(tmp_path / "file" / "rates.json") is None
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_rates_come_from_the_folder_and_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
