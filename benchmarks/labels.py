@@ -2,8 +2,8 @@
 
     python benchmarks/labels.py [--repeats 7]
 
-Each time is the least of several calls on renamed programs, so that no cache answers. The targets are 1 ms up to ten
-operands and 20 ms for networks of high symmetry, where many orders of the operands are equal.
+Each time is the least of several calls; nothing is remembered between them. The targets are 1 ms up to ten operands and
+20 ms for networks of high symmetry, where many orders of the operands are equal.
 """
 
 from __future__ import annotations
@@ -86,10 +86,9 @@ def cases() -> dict[str, tuple[Program, float]]:
 
 
 def seconds(program: Program, repeats: int) -> float:
-    """The least processor time of some first calls; the cache of labels is emptied before each."""
+    """The least processor time of some calls; nothing is remembered between them."""
     best = float("inf")
     for _ in range(repeats):
-        canonical_label.__globals__["_label"].cache_clear()
         start = time.process_time()
         canonical_label(program)
         best = min(best, time.process_time() - start)

@@ -85,9 +85,10 @@ class Size:
 
     def evaluate(self, sizes: Mapping[str, int]) -> int:
         """The value when the names have `sizes`; `KeyError` names a missing one."""
-        single = self.single
-        if single is not None:
-            return sizes[single]
+        if self.constant is not None:
+            return self.constant
+        if self.single is not None:
+            return sizes[self.single]
         total = 0
         for monomial, coefficient in self.terms:
             for atom in monomial:

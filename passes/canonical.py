@@ -10,8 +10,8 @@ are added); `pinned_label` in addition keeps operands under their names (equal v
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -267,15 +267,13 @@ def _add_view(
     if owner is not None:
         graph.edge(owner, top, "term")
 
-    def index(i: str) -> int:
-        return graph.node(("i", number, i), ("index", v.extents[i]))
-
+    index = {i: graph.node(("i", number, i), ("index", v.extents[i])) for i in v.indices}
     for k, i in enumerate(v.out):
-        graph.edge(top, index(i), ("out", k))
+        graph.edge(top, index[i], ("out", k))
     for k, i in enumerate(v.x):
-        graph.edge(top, index(i), ("x", k))
+        graph.edge(top, index[i], ("x", k))
     for i in v.bound:
-        graph.edge(top, index(i), "sum")
+        graph.edge(top, index[i], "sum")
     for k, atom in enumerate(v.atoms):
         symmetric = "symmetric" in v.known(atom) and len(v.shapes.get(atom.name, ())) == 2
         bare = [q.bare for _, q in atom.ports]
@@ -283,7 +281,7 @@ def _add_view(
             node = graph.node(("a", number, k), ("once", _colour(atom.name, v, pinned)))
             graph.edge(top, node, "in")
             for key, q in atom.ports:
-                graph.edge(node, index(q.terms[0][0]), ("reads", key if pinned and not symmetric else ()))
+                graph.edge(node, index[q.terms[0][0]], ("reads", key if pinned and not symmetric else ()))
             continue
         operand = _operand(graph, atom.name, v, pinned, network)
         node = graph.node(("a", number, k), "atom")
@@ -293,7 +291,7 @@ def _add_view(
             s = graph.node(("s", number, k, p), ("slot", q.offset, q.modulus))
             graph.edge(node, s, "has")
             for i, c in q.terms:
-                graph.edge(s, index(i), ("times", c))
+                graph.edge(s, index[i], ("times", c))
             fixed = pinned and not symmetric and atom.name not in (DELTA, STEP)
             name = "any" if symmetric else (p if atom.name == DELTA else key)
             port = graph.node(("p", atom.name, name), ("port", key if fixed else ()))
@@ -319,8 +317,8 @@ def _operand(graph: Graph, name: str, v: View, pinned: bool, network: Network | 
 
 def _once(found: Iterable[View]) -> frozenset[str]:
     """Operands that stand in one atom only."""
-    names = [a.name for v in found for a in v.atoms]
-    return frozenset(n for n in names if names.count(n) == 1 and n not in (DELTA, STEP) and n[0] != "?")
+    names = Counter([a.name for v in found for a in v.atoms])
+    return frozenset([n for n, k in names.items() if k == 1 and n not in (DELTA, STEP) and n[0] != "?"])
 
 
 def label_of(found: Sequence[View], pinned: bool = False) -> Certificate:
@@ -350,19 +348,18 @@ def canonical_label(program: Program, sizes: Mapping[str, int] | None = None) ->
     >>> canonical_label(parse_ir(first)) == canonical_label(parse_ir(second))
     True
     """
-    return _label(program, tuple(sorted((sizes or {}).items())), False)
+    return _label(program, sizes, False)
 
 
 def pinned_label(program: Program, sizes: Mapping[str, int] | None = None) -> str:
     """The same where operands keep their names: programs that share it have equal values."""
-    return _label(program, tuple(sorted((sizes or {}).items())), True)
+    return _label(program, sizes, True)
 
 
-@lru_cache(maxsize=256)
-def _label(program: Program, sizes: tuple[tuple[str, int], ...], pinned: bool) -> str:
+def _label(program: Program, sizes: Mapping[str, int] | None, pinned: bool) -> str:
     graph = Graph()
     number = 0
-    parts = [(n, *_value_views(n)) for n in networks(program, dict(sizes))]
+    parts = [(n, *_value_views(n)) for n in networks(program, sizes)]
     shared = {n for network, _, _ in parts for o in network.opaques.values() for n in o.operands}
     inputs = {i.name for i in program.inputs} - shared - set(program.outputs)
     once = _once(v for _, found, _ in parts for v in found) & inputs

@@ -82,10 +82,11 @@ class _Search:
         self.labels = _ranked(e[2] for e in graph.edges)
         self.scale = 2 * len(self.labels) + 1
         near: list[list[tuple[int, int]]] = [[] for _ in range(self.count)]
+        labels, back = self.labels, len(self.labels)
         for a, b, label in graph.edges:
-            k = self.labels[label]
+            k = labels[label]
             near[a].append((b, k))
-            near[b].append((a, k + len(self.labels)))
+            near[b].append((a, k + back))
         self.near = near
         self.beside = [[b for b, _ in n] for n in near]
 
@@ -102,16 +103,21 @@ class _Search:
             for u in members:
                 colour[u] = c
         self.refine(colour, first, set(range(self.count)))
-        _, self.order = self.canonical(list(range(self.count)), colour, first)
+        if len(first) == self.count:  # refinement alone tells all nodes apart: no search
+            self.order = sorted(range(self.count), key=colour.__getitem__)
+        else:
+            _, self.order = self.canonical(list(range(self.count)), colour, first)
         place = [0] * self.count
         for k, u in enumerate(self.order):
             place[u] = k
-        edges = sorted(
-            (place[u] * self.count + place[w]) * self.scale + k
-            for u in range(self.count)
-            for w, k in self.near[u]
-            if k < len(self.labels)
-        )
+        count, scale, forward = self.count, self.scale, len(self.labels)
+        edges = [
+            (place[u] * count + place[w]) * scale + k
+            for u, near in enumerate(self.near)
+            for w, k in near
+            if k < forward
+        ]
+        edges.sort()
         nodes = tuple(self.base[u] for u in self.order)
         return tuple(self.names), tuple(self.labels), nodes, tuple(edges)
 
@@ -209,7 +215,7 @@ class _Search:
         inside = {u for m in cells.values() for u in m}
         near, beside, scale = self.near, self.beside, self.scale
         while dirty:
-            asked = {colour[w] for u in dirty for w in beside[u] if w in inside}
+            asked = {colour[w] for w in {w for u in dirty for w in beside[u]} & inside}
             splits = []
             for c in sorted(asked):
                 members = cells[c]

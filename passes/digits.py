@@ -7,6 +7,7 @@ joins neighbours that behave alike in every term, so that a matrix spelled with 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from dataclasses import replace
 
 from ..ir.structures.slot import slot, var
@@ -65,8 +66,7 @@ def merged(found: list[View]) -> list[View]:
 
     The storage order inside an operand does not matter; only one that occurs twice is left alone.
     """
-    names = [a.name for v in found for a in v.atoms]
-    twice = {n for n in names if names.count(n) > 1}
+    twice = {n for n, k in Counter([a.name for v in found for a in v.atoms]).items() if k > 1}
     again = True
     while again:
         again = False
@@ -93,9 +93,11 @@ def merged(found: list[View]) -> list[View]:
 
 
 def _bound_pair(v: View, twice: set[str]) -> tuple[str, str] | None:
-    if len(v.bound) < 2:
-        return None
-    return next((p for p in itertools.combinations(v.bound, 2) if _alike(v, *p, twice)), None)
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for i in v.bound:
+        groups.setdefault(v.at(i), []).append(i)
+    pairs = (p for same in groups.values() for p in itertools.combinations(same, 2))
+    return min((p for p in pairs if _alike(v, *p, twice)), default=None)
 
 
 def _uniform(found: list[View], pairs: list[tuple[str, str]]) -> bool:

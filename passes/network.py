@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import lcm
 
-from ..ir.errors import NOWHERE, Span
+from ..ir.errors import Span
 from ..ir.expr import (
     Const,
     Constraint,
@@ -102,7 +102,8 @@ def known_sizes(program: Program, sizes: Mapping[str, int] | None = None) -> dic
     shapes = [s for t in program.tensors.values() for s in t.shape]
     shapes += [i.extent for e in program.equations for i in e.indices]
     for size in shapes:
-        names.update(dict.fromkeys(sorted(size.names)))
+        if size.constant is None:
+            names.update(dict.fromkeys(sorted(size.names)))
     equal = [c for c in program.constraints if c.relation == "=="]
     prime = FIRST_PRIME
     for name in names:
@@ -314,7 +315,7 @@ class _Reader:
 
     def read(self, e: Read, names: dict[str, str]) -> list[Term]:
         slots = tuple([self.slot(s, names) for s in e.slots])
-        if e.span != NOWHERE:
+        if e.span.end:
             self.spans.setdefault(e.tensor, e.span)
         if e.pad == "wrap":
             if any(s.modulus for s in slots):

@@ -90,6 +90,9 @@ class Slot(NamedTuple):
         """(index, weight), major first, if the slot is a mixed-radix number that covers 0..size exactly; else None."""
         if self.modulus or self.offset:
             return None
+        if len(self.terms) == 1:
+            index, weight = self.terms[0]
+            return [(index, 1)] if weight == 1 and extents[index] == size else None
         weight, out = 1, []
         for i, k in sorted(self.terms, key=lambda p: p[1]):
             if k != weight:
