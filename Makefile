@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3.1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # lint, then tests: the summary of pytest stands last
-.PHONY: help demo test lint format check conformance fuzz structures bench examples docs dist-check clean
+.PHONY: help demo test lint format check conformance fuzz structures gpu-check bench examples docs dist-check clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,9 +56,13 @@ fuzz: $(VENV)/.installed-test ## random calls against NumPy and the interpreter 
 structures: $(VENV)/.installed-test ## long random tests of the structure recogniser (NETWORKS=20000 VARIANTS=10000)
 	$(BIN)/python tests/structures/run.py --networks $(or $(NETWORKS),20000) --variants $(or $(VARIANTS),10000)
 
-bench: $(VENV)/.installed-bench ## side by side with NumPy, opt_einsum, torch and JAX
+gpu-check: $(VENV)/.installed-test ## assemble every fused kernel for GPUs that are not here
+	$(BIN)/python tests/gpu_check.py
+
+bench: $(VENV)/.installed-bench ## side by side with NumPy, opt_einsum, torch, JAX and TenSEAL
 	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/structures.py
+	$(BIN)/python benchmarks/ckks.py
 
 examples: $(VENV)/.installed-test ## run every example; prints the table of structures (NAMES="monarch blast" runs some)
 	$(BIN)/python examples/run.py $(NAMES)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
     "index": ROOT / "README.md",
     "language": ROOT / "docs/language.md",
+    "encrypted": ROOT / "docs/encrypted.md",
     "architecture": ROOT / "docs/architecture.md",
     "contributing": ROOT / "CONTRIBUTING.md",
     "changelog": ROOT / "CHANGELOG.md",

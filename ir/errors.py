@@ -113,6 +113,10 @@ class EncryptionError(SteinError, TypeError):
     """An encrypted value is used in a way that cannot be evaluated under encryption."""
 
 
+class EnvelopeError(EncryptionError):
+    """A file or message of an encrypted program is damaged, or belongs to another plan, other keys or another use."""
+
+
 class SingularError(SteinError, ValueError):
     """A matrix that has no inverse, or not the power that is asked for, to the precision of its type."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from ..ir.errors import DTypeError, EinsumSyntaxError, ShapeError, SteinError
+from ..ir.errors import EinsumSyntaxError, SteinError
+from .cli_encrypted import COMMANDS
+from .cli_files import Shape, load, parse_shape, read_program, save, split
 from .version import VERSION
 
 if TYPE_CHECKING:
     from .compiled import Compiled
-
-Array = np.ndarray[Any, Any]
-Shape = tuple[int | str, ...]
 
 
 class _Reported(click.ClickException):
@@ -67,7 +65,7 @@ _target = click.option("--target", default="cpu", show_default=True, help="Where
 @_dtype
 @_target
 @click.option("--json", "as_json", is_flag=True, help="Print the explanation as JSON.")
-@click.option("--draw", type=click.Path(dir_okay=False, path_type=Path), help="Draw the contraction tree into a file.")
+@click.option("--draw", type=click.Path(dir_okay=False, path_type=Path), help="Draw the tree or circuit into a file.")
 def explain(
     program: str, shapes: Sequence[str], dtype: str | None, target: str, as_json: bool, draw: Path | None
 ) -> None:
@@ -75,9 +73,10 @@ def explain(
 
     Shapes follow in order ("64,32 32,16") or by name ("A=64,64 x=batch,64"); a name in a shape is a symbolic size.
     """
-    explanation = _compile(program, shapes, dtype, target).explain()
+    compiled: Any = _compile(program, shapes, dtype, target)
+    explanation = compiled.explain()
     if draw is not None:
-        explanation.draw(draw)
+        (compiled if target == "ckks" else explanation).draw(draw)
     click.echo(json.dumps(explanation.as_dict(), indent=2) if as_json else str(explanation))
 
 
@@ -117,10 +116,10 @@ def run(program: str, arrays: Sequence[str], target: str, output: Path | None) -
     """
     from .einsum import einsum
 
-    text = _read_program(program)
-    named, plain = _split(arrays)
-    loaded = {name: _load(Path(path)) for name, path in named.items()}
-    positional = [_load(Path(path)) for path in plain]
+    text = read_program(program)
+    named, plain = split(arrays)
+    loaded = {name: load(Path(path)) for name, path in named.items()}
+    positional = [load(Path(path)) for path in plain]
     if _is_classic(text):
         if loaded:
             raise EinsumSyntaxError("the operands of an einsum string have no names", code="named-operand")
@@ -128,7 +127,7 @@ def run(program: str, arrays: Sequence[str], target: str, output: Path | None) -
     else:
         declared = {name: _Described(array.shape, array.dtype) for name, array in loaded.items()}
         result = _compiled(text, (), None, target, declared)(*positional, **loaded)
-    _save(result, output)
+    save(result, output)
 
 
 class _Described:
@@ -155,6 +154,10 @@ def info() -> None:
     click.echo(describe())
 
 
+for _command in COMMANDS:
+    cli.add_command(_command)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line with `arguments` (by default the process's) and leave the process."""
     cli.main(args=None if arguments is None else list(arguments), prog_name="stein")
@@ -165,49 +168,11 @@ def _is_classic(text: str) -> bool:
     return not any(sign in text for sign in "=:")
 
 
-def _read_program(program: str) -> str:
-    if program == "-":
-        return sys.stdin.read()
-    if program.endswith(".ein"):
-        try:
-            return Path(program).read_text(encoding="utf-8-sig")  # an editor may have put a byte order mark in front
-        except UnicodeDecodeError as error:
-            raise EinsumSyntaxError(f"{program} is not UTF-8: {error}", code="encoding") from error
-    return program
-
-
-def _split(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The words NAME=VALUE as a dictionary, the others as a list."""
-    named, plain = {}, []
-    for word in words:
-        name, equals, value = word.partition("=")
-        if equals and name.isidentifier():
-            if name in named:
-                raise click.UsageError(f"{name} is given twice")
-            named[name] = value
-        else:
-            plain.append(word)
-    return named, plain
-
-
-def parse_shape(text: str) -> Shape:
-    """The shape that a word of the command line means; names and arithmetic stand for symbolic sizes.
-
-    >>> parse_shape("batch,64,2*n-1"), parse_shape("()"), parse_shape("(3,)")
-    (('batch', 64, '2*n-1'), (), (3,))
-    """
-    inside = text.strip()
-    if inside.startswith("(") and inside.endswith(")"):
-        inside = inside[1:-1]
-    parts = [part.strip() for part in inside.split(",") if part.strip()]
-    return tuple(int(part) if part.isdecimal() else part for part in parts)
-
-
 def _compile(program: str, words: Sequence[str], dtype: str | None, target: str) -> Compiled:
     """The program compiled for the shapes that the command line gives."""
-    named, plain = _split(words)
+    named, plain = split(words)
     declared = {name: parse_shape(value) for name, value in named.items()}
-    return _compiled(_read_program(program), [parse_shape(word) for word in plain], dtype, target, declared)
+    return _compiled(read_program(program), [parse_shape(word) for word in plain], dtype, target, declared)
 
 
 def _compiled(
@@ -223,35 +188,5 @@ def _compiled(
             help="rename it",
         )
     keywords: dict[str, Any] = {"dtype": dtype, "target": target, **declared}
-    return compile_program(text, *shapes, **keywords)
-
-
-def _load(path: Path) -> Array:
-    """An array from a .npy file; files with Python objects in them are refused."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DTypeError(f"{path} is no array that NumPy stored: {error}", code="not-an-array") from error
-    if not isinstance(loaded, np.ndarray):
-        raise DTypeError(f"{path} holds several arrays; give one .npy file for each operand", code="not-an-array")
-    return loaded
-
-
-def _save(result: Any, output: Path | None) -> None:
-    """Write the results where they belong, or describe them if no place was given."""
-    results = result if isinstance(result, dict) else {"": result}
-    if output is None:
-        for name, value in results.items():
-            array = np.asarray(value)
-            click.echo(f"{name or 'result'}: {array.dtype}{list(array.shape)}\n{array}")
-    elif output.suffix == ".npz":
-        members: dict[str, Any] = {name or "result": np.asarray(value) for name, value in results.items()}
-        np.savez(output, **members)
-        click.echo(f"{output}: {', '.join(name or 'result' for name in results)}")
-    elif output.suffix == ".npy":
-        for name, value in results.items():
-            path = output.with_name(f"{output.stem}-{name}.npy") if name else output
-            np.save(path, np.asarray(value), allow_pickle=False)
-            click.echo(f"{path}: {np.asarray(value).dtype}{list(np.shape(value))}")
-    else:
-        raise ShapeError(f"'{output}' ends neither in .npy nor in .npz", code="output-name")
+    compiled: Compiled = compile_program(text, *shapes, **keywords)
+    return compiled

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 import numpy as np
 
@@ -29,8 +29,19 @@ from .settings import check_options, check_semiring
 from .stages import expression_of
 from .verify import verify_constants
 
-TARGETS = ("cpu", "reference")
-LATER_TARGETS = {"cuda": "the Triton backend (stein[gpu])", "ckks": "the CKKS backend (stein[ckks])"}
+if TYPE_CHECKING:
+    from .encrypted import EncryptedCompiled
+    from .encrypted_choice import Wanted
+
+TARGETS = ("cpu", "cuda", "reference", "ckks")
+
+
+@overload
+def compile(program: str, /, *shapes: Any, target: Literal["ckks"], **options: Any) -> EncryptedCompiled: ...
+
+
+@overload
+def compile(program: str, /, *shapes: Any, target: str = "cpu", **options: Any) -> Compiled: ...
 
 
 def compile(
@@ -49,8 +60,11 @@ def compile(
     diagonal_output: bool = False,
     check: bool = False,
     name: str = "<program>",
+    precision: float | str | None = None,
+    rings: Any = None,
+    structure: bool = True,
     **declarations: Any,
-) -> Compiled:
+) -> Any:
     """Compile a program of the named language, or an einsum string, into a callable.
 
     A keyword that names a tensor declares it: a shape (integers and size names), an array (its shape and type), or
@@ -58,8 +72,11 @@ def compile(
     einsum string the shapes of the operands follow the string. `dtype` is the type of tensors that are given none;
     without it each call's arguments decide. `semirings` maps names that `over` may use to `Semiring` values,
     `accumulate` is the type that sums are kept in, `check=True` verifies declared structure on each call, `name`
-    stands in messages as the file name. A tensor that bears the name of one of these options is declared in the text;
-    `out` is the keyword of every call, so no argument may be called that.
+    stands in messages as the file name. For `target="ckks"`, `precision` is the error that is wanted relative to the
+    largest result (1e-5), `rings` which rings to consider, and `structure=False` leaves all structure unused, to
+    compare; the result is an `EncryptedCompiled`, else a `Compiled`. For `target="cuda"`, `precision` is that of
+    products of f32: "ieee" (the default), "tf32", "tf32x3", "bf16" or "fp16". A tensor that bears the name of one of
+    these options is declared in the text; `out` is the keyword of every call, so no argument may be called that.
 
     Raises `EinsumSyntaxError`, `ShapeError`, `DTypeError`, `StructureError`, `EncryptionError` or `BackendError`.
 
@@ -75,11 +92,17 @@ def compile(
     element = check_dtype(dtype)
     flags = {"strict": strict, "names": names, "diagonal_output": diagonal_output, "check": check}
     _check_words(flags, name, semirings)
+    if target == "cuda":
+        from .gpu import checked_precision
+
+        options, precision = replace(options, precision=checked_precision(precision)), None
+    wanted = _wanted(target, precision, rings, structure)
     if "=" in program or ":" in program:
         _check_named(shapes, semiring, names, diagonal_output)
         return _compile_named(
-            program, declarations, element, target, options, check_dtype(accumulate), semirings or {}, name, check
-        )
+            program, declarations, element, target, options, check_dtype(accumulate), semirings or {}, name, check,
+            wanted,
+        )  # fmt: skip
     if declarations:
         raise DTypeError(
             f"an einsum string names no tensor {next(iter(declarations))!r}",
@@ -96,7 +119,23 @@ def compile(
         check_semiring(semiring),
         names,
         diagonal_output,
+        wanted,
     )
+
+
+def _wanted(target: str, precision: Any, rings: Any, structure: Any) -> Wanted | None:
+    """The options of encrypted programs; None for other targets, which have none of them."""
+    if target == "ckks":
+        from .encrypted import checked_wanted
+
+        return checked_wanted(precision, rings, structure)
+    if precision is not None or rings is not None or structure is not True:
+        raise DTypeError(
+            "precision, rings and structure are options of encrypted programs",
+            code="bad-option",
+            help='target="ckks"; a tensor of that name is declared in the text',
+        )
+    return None
 
 
 def _check_words(flags: Mapping[str, Any], name: Any, semirings: Any) -> None:
@@ -143,7 +182,8 @@ def _compile_named(
     semirings: Mapping[str, Semiring],
     name: str,
     check: bool,
-) -> Compiled:
+    wanted: Wanted | None = None,
+) -> Any:
     from ..frontend.elaborate import elaborate
     from ..frontend.parser import parse_program
 
@@ -157,13 +197,16 @@ def _compile_named(
             constants[tensor] = array
 
     sizes = _size_names(declarations)
-    if undeclared_whole_names(tree, {*declarations, *sizes}):
+    if wanted is None and undeclared_whole_names(tree, {*declarations, *sizes}):
         names = tuple(n for n in argument_names(tree, sizes) if n not in constants)
         _check_arguments(names, tree.source)
 
         def made(arrays: Mapping[str, Array]) -> Compiled:
             full = {**{n: _keyword(a, element) for n, a in arrays.items()}, **keywords}
-            return _compile_named(text, full, element, target, options, accumulate, semirings, name, check)
+            compiled: Compiled = _compile_named(
+                text, full, element, target, options, accumulate, semirings, name, check
+            )
+            return compiled
 
         return Deferred(names, target, made)
 
@@ -178,7 +221,8 @@ def _compile_named(
     _check_arguments([i.name for i in first.inputs if i.name not in constants], tree.source)
     inputs = {i.name for i in first.inputs} - set(constants)
     known = _typed_in_text(tree) | {n for n, d in declarations.items() if d.dtype is not None}
-    return _build(typed, target, options, constants, frozenset() if element else frozenset(inputs - known), check)
+    open_types = frozenset() if element else frozenset(inputs - known)
+    return _build(typed, target, options, constants, open_types, check, wanted, _ranges(keywords))
 
 
 def _size_names(declarations: Mapping[str, Declaration]) -> set[str]:
@@ -241,7 +285,8 @@ def _compile_classic(
     semiring: Semiring,
     names: bool,
     diagonal_output: bool,
-) -> Compiled:
+    wanted: Wanted | None = None,
+) -> Any:
     from ..frontend.classic import check_shapes, elaborate_spec, parse_spec
 
     spec = parse_spec(text, names)
@@ -268,10 +313,18 @@ def _compile_classic(
         program = elaborate_spec(
             spec, ranks, ones, operands, semiring=semiring, accumulate=accumulate, diagonal_output=diagonal_output
         )
-        return _with_extents(program, declared)
+        secret = {f"op{k}" for k, (d, _) in enumerate(given) if d.encrypted}
+        inputs = tuple(replace(i, encrypted=True) if i.name in secret else i for i in program.inputs)
+        return _with_extents(replace(program, inputs=inputs), declared)
 
     open_types = frozenset(f"op{k}" for k, d in enumerate(dtypes) if d is None and element is None) - set(constants)
-    return _build(typed, target, options, constants, open_types)
+    ranges = _ranges({f"op{k}": s for k, s in enumerate(shapes)})
+    return _build(typed, target, options, constants, open_types, wanted=wanted, ranges=ranges)
+
+
+def _ranges(keywords: Mapping[str, Any]) -> dict[str, float]:
+    """The largest magnitudes that were declared, by tensor."""
+    return {n: v.range for n, v in keywords.items() if isinstance(v, Tensor) and v.range is not None}
 
 
 def _check_size_names(shapes: Sequence[Sequence[int | str]]) -> None:
@@ -309,7 +362,13 @@ def _build(
     constants: dict[str, Array],
     open_types: frozenset[str],
     check: bool = False,
-) -> Compiled:
+    wanted: Wanted | None = None,
+    ranges: Mapping[str, float] | None = None,
+) -> Any:
+    if wanted is not None:
+        from .encrypted import compile_encrypted
+
+        return compile_encrypted(typed({}), constants, wanted, ranges or {})
     from ..backends.cpu.native import make_dispatcher
 
     holder: list[Compiled] = []
@@ -320,6 +379,12 @@ def _build(
     first = typed({})
     if check:
         verify_constants(first, constants)
+    if target == "cuda":
+        from .gpu import GpuCompiled
+
+        return GpuCompiled(
+            first, typed, lambda program: _expression(program, options, constants), target, constants, open_types, check
+        )
     names = tuple(i.name for i in first.inputs if i.name not in constants)
     dispatch, register = make_dispatcher(slow, spec_first=False, names=names)
     made = callable_class(dispatch)(
@@ -340,10 +405,4 @@ def _expression(program: Program, options: Options, constants: dict[str, Array])
 def _check_target(target: str) -> None:
     if target in TARGETS:
         return
-    if target in LATER_TARGETS:
-        raise BackendError(
-            f"target {target!r} needs {LATER_TARGETS[target]}, which this version does not have",
-            code="missing-backend",
-            help=f"targets here: {', '.join(TARGETS)}",
-        )
     raise BackendError(f"there is no target {target!r}", code="unknown-target", help=f"targets: {', '.join(TARGETS)}")

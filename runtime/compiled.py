@@ -59,6 +59,11 @@ class Compiled:
             self._expressions.get((), lambda: self._default)
 
     @property
+    def __name__(self) -> str:
+        """What `torch.compiler.allow_in_graph(f)` asks of a callable."""
+        return "stein_program"
+
+    @property
     def signature(self) -> inspect.Signature:
         """The arguments in order, each with its type and shape as annotation.
 
@@ -111,6 +116,11 @@ class Compiled:
         """The long way round of a call: checks, binding, perhaps compilation. The dispatcher answers what it knows."""
         values = self._in_order(args, keywords)
         library = library_of(values)
+        if library == "torch":
+            from .torch_calls import is_recorded
+
+            if is_recorded(values):
+                return self._recorded(values, out)
         arrays = [as_array(v, f"argument {n}") for v, n in zip(values, self._names, strict=True)]
         expression = self._expression_for(arrays)
         arrays = [_converted(a, i, v) for a, i, v in zip(arrays, expression.arguments, values, strict=True)]
@@ -132,6 +142,15 @@ class Compiled:
         if len(results) == 1:
             return wrap(results[0])
         return {n: wrap(r) for n, r in zip(self._outputs, results, strict=True)}
+
+    def _recorded(self, values: Sequence[Any], out: Any) -> Any:
+        """The result through PyTorch's operator, which its autograd and its transforms see."""
+        from .torch_calls import call_recorded, forms_products, prepared
+
+        tensors = prepared(values, self._names, out, cast=bool(self._open_types) and forms_products(self._default))
+        expression = self._expression_for(tensors.described)
+        results = call_recorded(expression, tensors, self.target, self._check)
+        return results[0] if len(results) == 1 else dict(zip(self._outputs, results, strict=True))
 
     def _run(
         self,

@@ -34,6 +34,7 @@ class Tensor:
     dtype: DType | None = None
     structure: str = ""
     encrypted: bool = False
+    range: float | None = None
 
 
 def constant(array: Any, tol: float | None = None) -> Constant:
@@ -54,9 +55,14 @@ def tensor(shape: int | str | Shape, dtype: Any = None, structure: str = "") -> 
     return Tensor(_shape(shape, "tensor"), check_dtype(dtype), structure)
 
 
-def encrypted(shape: int | str | Shape, dtype: Any = None) -> Tensor:
-    """Declare an argument that arrives encrypted, for `target="ckks"`."""
-    return Tensor(_shape(shape, "encrypted"), check_dtype(dtype), "", True)
+def encrypted(shape: int | str | Shape, dtype: Any = None, range: float | None = None) -> Tensor:
+    """Declare an argument that arrives encrypted, for `target="ckks"`.
+
+    `range` bounds the magnitude of its values: parameters are chosen for it, and the client checks it.
+    """
+    if range is not None and not 0 < range < float("inf"):
+        raise ShapeError(f"range is {range!r}; it is the largest magnitude, above 0", code="bad-range")
+    return Tensor(_shape(shape, "encrypted"), check_dtype(dtype), "", True, None if range is None else float(range))
 
 
 def declaration_of(name: str, value: Any) -> tuple[Declaration, Array | None]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..ir.errors import BackendError
 from .cache import Cache
 from .compiled import Compiled, parameter_kind
-from .operands import Array, as_array
+from .operands import Array, as_array, library_of
 
 if TYPE_CHECKING:
     from .explain import Explanation
@@ -40,11 +40,20 @@ class Deferred(Compiled):
     def evaluate(self, /, *args: Any, out: Any = None, **keywords: Any) -> Any:
         """Compile for these arguments if they are of a new kind, and call."""
         values = self._in_order(args, keywords)
-        arrays = {n: as_array(v, f"argument {n}") for n, v in zip(self._names, values, strict=True)}
+        arrays: dict[str, Any] = self._seen(values)
         key = tuple((a.shape, a.dtype.str, a.dtype.name) for a in arrays.values())
         compiled = self._compiled.get(key, lambda: self._make_compiled(arrays))
         self._latest = compiled
         return compiled(out=out, **dict(zip(self._names, values, strict=True)))
+
+    def _seen(self, values: Sequence[Any]) -> dict[str, Any]:
+        """What shows shape and type of each argument: an array, or a description where there is no array to look at."""
+        if library_of(values) == "torch":
+            from .torch_calls import is_recorded, prepared
+
+            if is_recorded(values):
+                return dict(zip(self._names, prepared(values, self._names).described, strict=True))
+        return {n: as_array(v, f"argument {n}") for n, v in zip(self._names, values, strict=True)}
 
     def _known(self) -> Compiled:
         if self._latest is None:

@@ -1,4 +1,4 @@
-"""`stein demo`: two picture filters as one einsum, explained, timed beside NumPy and opt_einsum, and checked.
+"""`stein demo`: two picture filters as one einsum, explained, timed beside NumPy and opt_einsum, checked; encrypted.
 
 A separable filter of a colour picture is y[i,j,c] = A[i,k] * B[j,l] * x[k,l,c]: a Kronecker product of a matrix for the
 rows and one for the columns. With Gaussian matrices it blurs; with A = D' M D, where D is the cosine transform and M
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..ir.errors import BackendError
+from .demo_encrypted import EDGE, show, thumbnail
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,10 +76,11 @@ def _pictures() -> Any:
     return image
 
 
-def main(out: str | Path = "out", picture: Array | None = None, seconds: float = 1.0) -> None:
+def main(out: str | Path = "out", picture: Array | None = None, seconds: float = 1.0, edge: int = EDGE) -> None:
     """Filter `picture` (by default matplotlib's), write the results to the folder `out`, print what happened.
 
-    Each contestant is timed for about `seconds`. A result beyond the rounding bound is an AssertionError.
+    Each contestant is timed for about `seconds`; `edge` is that of the picture that is filtered encrypted. A result
+    beyond the rounding bound is an AssertionError.
     """
     from rich.console import Console
 
@@ -112,6 +114,8 @@ def main(out: str | Path = "out", picture: Array | None = None, seconds: float =
     explanation.draw(folder / "tree.png")
     console.print(f"\ncompiled and run twice in {elapsed * 1e3:.0f} ms; pictures are in {folder}/")
     _compare(console, f, *filters["blurred"], x, seconds)
+    blur = gaussian(edge, 1.0).astype(float)
+    show(console, thumbnail(x, edge), blur, blur, folder)
 
 
 def deviation(A: Array, B: Array, x: Array, y: Array) -> tuple[float, float]:

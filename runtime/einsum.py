@@ -96,6 +96,11 @@ def evaluate(*operands: Any, out: Any = None, **keywords: Any) -> Any:
     if settings.options.optimize is False and not isinstance(operands[0], str):
         _check_numpy_labels(operands)
     library = library_of(given)
+    if library == "torch":
+        from .torch_calls import einsum_recorded, is_recorded
+
+        if is_recorded(given):
+            return einsum_recorded(spec, given, out, settings)
     arrays = [as_array(a, f"operand {i}") for i, a in enumerate(given)]
     if out is not None and not isinstance(out, np.ndarray):
         raise DTypeError(f"out is a {type(out).__name__}, not a NumPy array", code="not-an-array")

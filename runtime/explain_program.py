@@ -73,10 +73,9 @@ def _structure(expression: Expression, sizes: Mapping[str, int], planned: Planne
 
 def _prices(expression: Expression, planned: Planned, sizes: Mapping[str, int]) -> str:
     """Of which sizes the times speak, where they come from, and what decided."""
-    from ..backends.cpu.target import CpuTarget
-
     target = expression.pricing()
-    basis = target.describe() if isinstance(target, CpuTarget) else f"prices of {target.name}"
+    describe = getattr(target, "describe", None)
+    basis = describe() if describe is not None else f"prices of {target.name}"
     if sizes:
         basis = f"at {', '.join(f'{n}={size}' for n, size in sizes.items())}: {basis}"
     if planned.choice is None:

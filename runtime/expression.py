@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..backends.cpu.program import Bound, CpuProgram
     from ..passes.candidates import Candidate
     from ..passes.choice import Choice
+    from .autograd import Recording
 
 Array = np.ndarray[Any, Any]
 COPY = ".copy"  # ends the name of the copy of an argument that is returned
@@ -35,13 +36,16 @@ COPY = ".copy"  # ends the name of the copy of an argument that is returned
 @dataclass(frozen=True)
 class Options:
     """How a program is planned: `optimize` as opt_einsum's, a limit on the elements of an intermediate, `strict`
-    order.
+    order, and on a GPU the `precision` of products of f32. Without `explore` the best order of contraction is taken,
+    and no other algorithm looked for.
     """
 
     optimize: Any = "auto"
     memory_limit: Any = None
     strict: bool = False
     specialise: bool = False
+    precision: str = "ieee"
+    explore: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,19 @@ class Expression:
         """Whether there is nothing to choose but an order of contraction, or that is fixed too."""
         from ..passes.candidates import can_only_contract
 
-        return not self._context({}).free_order or can_only_contract(self.program)
+        return not self.options.explore or not self._context({}).free_order or can_only_contract(self.program)
+
+    def recording(self, target: str) -> Recording:
+        """The expression as the PyTorch operator takes it (`runtime.torch_op`)."""
+        from .autograd import Recording
+
+        if target not in self._recordings:
+            self._recordings[target] = Recording.of(self, target)
+        return self._recordings[target]
+
+    @cached_property
+    def _recordings(self) -> dict[str, Recording]:
+        return {}
 
     def is_empty(self, sizes: Mapping[str, int]) -> bool:
         """Whether there is a tensor without elements, or an index without values, at these sizes."""

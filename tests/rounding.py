@@ -19,7 +19,7 @@ from stein.ir.expr import Const, Einsum, Equation, Expr, Map, Position, Program,
 from stein.ir.functions import CAST, FUNCTIONS
 from stein.ir.index import Affine
 from stein.ir.semiring import Semiring
-from stein.ir.types import DType
+from stein.ir.types import BF16, DType
 
 LIBRARY = 8  # units (half an ulp each) that an elementary function may be wrong by
 SLACK = 1.01  # (n*u)^2 beside n*u for every n below a million
@@ -42,6 +42,8 @@ def unit(dtype: DType) -> float:
     """The relative error of one operation in `dtype`: half an epsilon, four times that for complex products."""
     if dtype.kind in "biu":
         return 0.0
+    if dtype == BF16:  # ml_dtypes' type is none of NumPy's
+        return 2.0**-8
     return float(np.finfo(dtype.numpy).eps) * (2.0 if dtype.kind == "c" else 0.5)
 
 

@@ -39,6 +39,10 @@ def test_docstrings(name: str) -> None:
         if (error.name or "").split(".")[0] in OPTIONAL:
             pytest.skip(f"{error.name} is not installed")
         raise
+    text = Path(module.__file__ or "").read_text(encoding="utf-8")
+    for library in sorted(OPTIONAL):
+        if f">>> import {library}\n" in text:
+            pytest.importorskip(library)
     report = io.StringIO()
     with contextlib.redirect_stdout(report):
         failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
@@ -57,6 +61,8 @@ def _blocks(page: Path) -> list[tuple[int, str, str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if page.name == "encrypted.md":
+        pytest.importorskip("tenseal", reason="encrypted programs need tenseal")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": page.stem}
     printed: str | None = None

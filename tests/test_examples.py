@@ -23,9 +23,15 @@ SMALL: dict[str, dict[str, int]] = {
     "classic": {"n": 9},
     "convolution": {"n": 13},
     "cp_decomposition": {"n": 8},
+    "encrypted_einsums": {"cases": 2},
+    "encrypted_gram": {"vectors": 6, "features": 8},
+    "encrypted_kronecker": {"m": 8},
+    "encrypted_logistic": {"patients": 32},
+    "encrypted_monarch": {"m": 4},
     "explain": {"n": 8},
     "kronecker": {"n": 5},
     "marginals": {"n": 5},
+    "monarch_training": {"seeds": 1, "epochs": 2, "picture": False},
     "own_semiring": {"n": 12},
     "pytorch": {"n": 7},
     "semirings": {"n": 12},
@@ -54,6 +60,8 @@ def _is_system(module: Any) -> bool:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "demo"])
 def test_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if name.startswith("encrypted"):
+        pytest.importorskip("tenseal", reason="encrypted programs need tenseal")
     module = _load(name)
     if _is_system(module):
         report = module.main("small")
@@ -64,8 +72,8 @@ def test_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
         module.main(**SMALL.get(name, {}))
     printed = capsys.readouterr().out
     assert printed.strip()
-    if name == "pytorch" and "not installed" in printed:
-        pytest.skip("PyTorch is not installed")
+    if name in ("pytorch", "monarch_training", "encrypted_logistic") and "not installed" in printed:
+        pytest.skip(printed.strip())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -171,14 +179,13 @@ class TestDemo:
         from stein.runtime.demo import main
 
         picture = np.random.default_rng(0).random((40, 32, 3), dtype=np.float32)
-        main(tmp_path / "out", picture, seconds=0.01)
-        assert {p.name for p in (tmp_path / "out").iterdir()} == {
-            "before.png",
-            "blurred.png",
-            "low_pass.png",
-            "tree.png",
-        }
+        main(tmp_path / "out", picture, seconds=0.01, edge=8)
+        written = {"before.png", "blurred.png", "low_pass.png", "tree.png"}
         printed = capsys.readouterr().out
+        if "need tenseal" not in printed:
+            written |= {"encrypted_before.png", "encrypted_blurred.png", "circuit.png"}
+        assert {p.name for p in (tmp_path / "out").iterdir()} == written
+        assert "encrypted pixels" in printed
         assert "np.einsum(optimize=True)" in printed and "opt_einsum" in printed and "contraction tree" in printed
 
     def test_the_check_notices_a_wrong_pixel(self) -> None:

@@ -128,6 +128,8 @@ class Toeplitz(Structure):
         """
         if len(view.atoms) != 1 or not view.affine or view.atoms[0].name == DELTA:
             return None
+        if len({*view.out}) < len(view.out) or len({*view.x}) < len(view.x):
+            return None  # read, or written, on a diagonal
         if view.atoms[0].name == STEP:
             return _step(view)
         found = pair_levels(view)

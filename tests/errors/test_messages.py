@@ -61,6 +61,11 @@ def run(text: str, **arrays: np.ndarray) -> Callable[[], Any]:  # type: ignore[t
     return lambda: stein.compile(text)(**arrays)
 
 
+def secret(text: str, **declarations: Any) -> Callable[[], Any]:
+    """An encrypted program that is refused when it is compiled, before there are keys."""
+    return lambda: stein.compile(text, target="ckks", **declarations)
+
+
 S, H, D, T, E = EinsumSyntaxError, ShapeError, DTypeError, StructureError, EncryptionError
 CASES: dict[str, tuple[type[SteinError], Callable[[], Any]]] = {
     "01-size": (H, classic("ij,jk->ik", (2, 3), (4, 5))),
@@ -120,6 +125,30 @@ CASES: dict[str, tuple[type[SteinError], Callable[[], Any]]] = {
     "24-max": (E, program("x: encrypted f64[n]; y = max[i] x[i]")),
     "24-function": (E, program("x: encrypted f64[n]; y[i] = exp(x[i])")),
     "24-compare": (E, program("x: encrypted f64[n]; y[i] = (x[i] > 0)*x[i]")),
+    "24-semiring": (E, secret("y[i] = A[i,k]*x[k] over maxplus", A=(2, 3), x=stein.encrypted(3))),
+    "24-complex": (E, secret("y[i] = 2j*x[i]", x=stein.encrypted(3))),
+    "24-complex-input": (E, secret("y[i] = 2*x[i]", x=stein.encrypted(3, "complex128"))),
+    "24-rounding": (E, secret("y[i] = i32(x[i])", x=stein.encrypted(3))),
+    "24-pad": (E, secret("x: encrypted f64[3] pad=edge; y[i] = x[i-1] for i in 0..3")),
+    "24-softmax": (E, secret("y[i] = softmax[i](x[i])", x=stein.encrypted(3))),
+    "24-size": (H, secret("x: encrypted f64[n]; y[i] = 2*x[i]")),
+    "24-clear": (E, secret("y[i] = A[i,j]*x[j]", A=(2, 3), x=(3,))),
+    "25-depth": (
+        E,
+        secret(
+            "x: encrypted f64[8]; a[i] = x[i]^2; b[i] = a[i]*x[i]; c[i] = b[i]*a[i]\n"
+            "d[i] = c[i]*b[i]; e[i] = d[i]*c[i]; y[i] = e[i]*d[i]",
+            rings=8192,
+        ),
+    ),
+    "25-depth-approx": (
+        E,
+        secret(
+            "x: encrypted f64[8]; h[i] = approx(tanh, degree=15, range=-4..4)(sum[j] A[i,j]*x[j])\ny[i] = h[i]^3",
+            A=(8, 8),
+            rings=8192,
+        ),
+    ),
     "26-division": (E, typed("y[i] = x[i]/s[i]", x=Declaration((3,)), s=Declaration((3,), encrypted=True))),
     "28-lossy": (D, typed("y: i8[4]\ny[i] = A[i]*x[i]", A=Declaration((4,), F32), x=Declaration((4,), F32))),
     "28-literal": (D, typed("y[i] = 300*x[i]", x=Declaration((4,), I8))),

@@ -187,8 +187,7 @@ def test_torch_in_torch_out() -> None:
     torch.testing.assert_close(y, a @ a.T)
     half = a.to(torch.bfloat16)
     assert stein.einsum("ij,kj->ik", half, half).dtype == torch.bfloat16
-    with pytest.raises(stein.DTypeError, match="gradient"):
-        stein.einsum("ij->i", a.clone().requires_grad_())
+    assert stein.einsum("ij->i", a.clone().requires_grad_()).requires_grad
 
 
 def test_jax_in_jax_out() -> None:

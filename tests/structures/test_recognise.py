@@ -217,3 +217,9 @@ def test_the_primary_argument_comes_first() -> None:
 def test_semirings() -> None:
     """Structure that needs no subtraction is found in every semiring."""
     assert _kinds("A: f64[2,3]; B: f64[4,5]; x: f64[3,5]; y[i,k] = A[i,j]*B[k,l]*x[j,l] over maxplus")[0] == "kronecker"
+
+
+def test_what_is_read_on_a_diagonal_is_no_toeplitz_operand() -> None:
+    text = "C: f64[6]; x: f64[3,3]; d: f64[3]; y[j] = C[k+j]*x[k,k]*d[k]"
+    for finding in recognise(_program(text), "x"):
+        assert finding.term is None or finding.term.operator().size == (4, 9), finding.kind

@@ -1,0 +1,344 @@
+"""What a fused plan is: the kernels that compute a run of equations, and where their intermediates live.
+
+The first file of `kernels/`; the others make plans, one structure each. A plan says by itself what it moves:
+`requested` counts what its programs ask for, `moved_bytes` what has to cross to and from device memory at least, and
+placements say for each intermediate whether it costs any of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+from ....ir.types import F32, DType
+from ..ahead import shared_limit
+from ..choose import Chosen
+from ..nodes import (
+    Index,
+    Kernel,
+    Leaf,
+    Load,
+    Local,
+    Loop,
+    Map,
+    Nest,
+    Number,
+    Outer,
+    Seq,
+    Stream,
+    Tensor,
+    Tile,
+    names_of,
+)
+from ..nodes import walk as _nodes
+from ..roofline import Device
+from ..source import arguments, grid
+from ..steps import Constant, Launch, Make, Step
+from ..views import Layout
+
+REGISTERS = "registers"
+CACHE = "cache"
+MEMORY = "memory"
+
+# Accumulators that a thread can keep beside operands and addresses: 255 registers at most, 128 where 16 warps share
+# the register file.
+ACCUMULATORS = 128
+ACCUMULATORS_WIDE = 64
+WARP = 32
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an intermediate lives between two products, and the bytes that this moves through device memory.
+
+    In `registers` (which Triton may pass through shared memory within a block) nothing is moved; in the second-level
+    `cache`, a chunk of the batch at a time, nothing leaves the chip if the chunks are small; `memory` is written once
+    and read once.
+
+    >>> str(Placement("u", "registers", 0))
+    'u in registers'
+    """
+
+    value: str
+    where: str
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.value} in {self.where}" + (f" ({self.bytes / 1e6:.1f} MB)" if self.bytes else "")
+
+
+@dataclass(frozen=True)
+class FusedPlan:
+    """`launches`, one after the other, compute `equations`; those of them in `stored` are written to memory, so.
+
+    The first `formed` launches only prepare operands (a product of two small factors, a transform of a generator).
+    `buffers` are what launches hand on, `constants` are arrays that they read; both have names that no tensor of the
+    program has. `flops` are what it computes; `alone` and `alone_flops` are the bytes and operations of the equations,
+    each in a kernel of its own.
+    """
+
+    structure: str
+    equations: tuple[str, ...]
+    stored: tuple[tuple[str, Layout], ...]
+    launches: tuple[Chosen, ...]
+    placements: tuple[Placement, ...] = ()
+    buffers: tuple[tuple[str, Layout], ...] = ()
+    constants: tuple[Constant, ...] = ()
+    formed: int = 0
+    flops: int = 0
+    alone: int = 0
+    alone_flops: int = 0
+
+    @property
+    def pays(self) -> bool:
+        """Whether the plan moves fewer bytes than its equations alone, or computes less."""
+        return self.moved_bytes < self.alone or self.flops < self.alone_flops
+
+    @property
+    def product_type(self) -> DType:
+        """The type that the products of the main kernel are taken in."""
+        return self.launches[-1].kernel.tensors[0].dtype
+
+    @property
+    def rounded(self) -> tuple[DType, ...]:
+        """The types of fewer than 32 bits that values inside of the kernels are rounded to."""
+        found = (n.dtype for k in self.kernels for n in _nodes(k.nest) if isinstance(n, Local))
+        return tuple(dict.fromkeys(t for t in found if t.bits < 32))
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The different kernels that it launches, in order."""
+        return tuple(dict.fromkeys(c.kernel for c in self.launches))
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes through device memory at least: what each launch reaches, without buffers that stay in the cache."""
+        cached = {p.value for p in self.placements if p.where == CACHE}
+        return sum(
+            n
+            for chosen in self.launches
+            for parameter, n in touched(chosen.kernel, dict(chosen.numbers)).items()
+            if dict(chosen.tensors)[parameter] not in cached
+        )
+
+    def text(self) -> str:
+        """One line for `explain`."""
+        main = len(self.kernels) - self.formed
+        line = f"{self.structure}: {', '.join(self.equations)} in {main} kernel" + ("s" if main > 1 else "")
+        if self.formed:
+            line += f" after {self.formed} that prepare operands"
+        if self.placements:
+            line += f"; {', '.join(map(str, self.placements))}"
+        if self.rounded:
+            line += f", rounded to {' and '.join(t.name for t in self.rounded)}"
+        return line + f"; {self.moved_bytes / 1e6:.1f} MB moved in place of {self.alone / 1e6:.1f} MB"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What plans are made for: an architecture, its processors and cache, and the precision of products of f32."""
+
+    architecture: str = "sm_90"
+    processors: int = 132
+    cache_bytes: int = 50 << 20
+    precision: str = "ieee"
+
+    @staticmethod
+    def of(device: Device, precision: str = "ieee") -> Goal:
+        """The goal for a device."""
+        return Goal(device.architecture, device.multiprocessors, device.cache_bytes, precision)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether accumulators and operands of matrix units all are registers of the warps, as before Hopper."""
+        return self.architecture in ("sm_80", "sm_86", "sm_89")
+
+    @property
+    def exact(self) -> bool:
+        """Whether products of f32 are taken exactly, by ordinary multiply-adds."""
+        return self.precision == "ieee"
+
+    @property
+    def shared(self) -> int:
+        """Bytes of shared memory that a block may use."""
+        return shared_limit(self.architecture)
+
+
+def steps_of(plan: FusedPlan) -> tuple[Step, ...]:
+    """The plan as steps of a bound program: constants, buffers and results, then launches.
+
+    The last launch counts the operations of all of them.
+    """
+    made: list[Step] = [*plan.constants, *(Make(name, layout) for name, layout in (*plan.buffers, *plan.stored))]
+    for n, chosen in enumerate(plan.launches):
+        moved = sum(touched(chosen.kernel, dict(chosen.numbers)).values())
+        last = n == len(plan.launches) - 1
+        made.append(Launch(chosen, plan.equations[-1], moved, plan.flops if last else 0))
+    return tuple(made)
+
+
+def launched(kernel: Kernel, tensors: Mapping[str, str], numbers: Mapping[str, int], work: DType) -> Chosen:
+    """A kernel with its arguments: `tensors` names the tensor of each parameter, `numbers` has what is not in the code.
+
+    Both may have more than the kernel needs.
+    """
+    needed = arguments(kernel)
+    own = {n: v for n, v in numbers.items() if n in needed}
+    (programs,) = grid(kernel, own)
+    outer = next(n for n in _nodes(kernel.nest) if isinstance(n, Outer))
+    loops = tuple((n.axis, n.block) for n in _nodes(kernel.nest) if isinstance(n, Loop))
+    pairs = tuple((p, tensors[p]) for p in needed if p in tensors and p not in own)
+    return Chosen(kernel, pairs, tuple(own.items()), programs, work, None, (*outer.axes, *loops))
+
+
+def accumulators(elements: int, warps: int) -> float:
+    """The accumulators of each thread for a tile of that many elements.
+
+    >>> accumulators(64 * 64, 4)
+    32.0
+    """
+    return elements / (warps * WARP)
+
+
+def warps_for(elements: int, most: int = 8) -> int:
+    """The fewest warps (4 or more) that hold a tile within the budget of a thread; `most` if none does.
+
+    >>> [warps_for(n * n) for n in (64, 128, 256)]
+    [4, 4, 8]
+    """
+    warps = 4
+    while warps < most and accumulators(elements, warps) > ACCUMULATORS:
+        warps *= 2
+    return warps
+
+
+def fits_registers(elements: int, warps: int) -> bool:
+    """Whether a tile stays within the budget of a thread.
+
+    >>> fits_registers(128 * 128, 8), fits_registers(256 * 256, 8)
+    (True, False)
+    """
+    return accumulators(elements, warps) <= (ACCUMULATORS_WIDE if warps > 8 else ACCUMULATORS)
+
+
+def touched(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Bytes of each argument that a kernel reaches, each element once: several views of one count as the largest."""
+    extents = {a: _known(n, sizes) for a, n in kernel.sizes}
+    found: dict[str, int] = {}
+    for tensor in kernel.tensors:
+        found[tensor.argument] = max(found.get(tensor.argument, 0), _reach(tensor, extents, sizes))
+    return found
+
+
+def _reach(tensor: Tensor, extents: Mapping[str, int], sizes: Mapping[str, int]) -> int:
+    """Bytes that the positions of a tensor cover: an axis of stride 0 is one position, a slot has its own extent."""
+    strides = tensor.strides or (1,) * len(tensor.axes)
+    elements = prod(extents[a] for a, s in zip(tensor.axes, strides, strict=True) if s != 0)
+    for slot in tensor.slots:
+        points = 1 + sum(abs(_known(f, sizes)) * (extents[a] - 1) for a, f in slot.terms)
+        elements *= points if slot.extent is None else min(points, _known(slot.extent, sizes))
+    return elements * tensor.dtype.itemsize
+
+
+def requested(kernel: Kernel, sizes: Mapping[str, int], pairs: int = 0) -> dict[str, int]:
+    """Bytes of each argument that the programs of a kernel load and store, all together.
+
+    An operand that is asked for once only costs its size in traffic at every level of the memory; what is asked for
+    more often comes from a cache. `pairs` is the length of the block list, where there is one.
+
+    >>> from ....ir.types import F32
+    >>> x, y = Tensor("x", ("b", "i"), F32), Tensor("y", ("b",), F32)
+    >>> nest = Outer((("b", 16),), Tile("y", ("x",), ("b",), ("i",)))
+    >>> requested(Kernel((x, y), (("b", 64), ("i", 8)), nest), {})
+    {'x': 2048, 'y': 256}
+    """
+    counter = _Counter({t.name: t for t in kernel.tensors}, {a: _known(n, sizes) for a, n in kernel.sizes}, pairs)
+    counter.visit(kernel.nest, {}, frozenset())
+    return counter.found
+
+
+@dataclass
+class _Counter:
+    tensors: dict[str, Tensor]
+    sizes: dict[str, int]
+    pairs: int
+    found: dict[str, int] = field(default_factory=dict)
+    values: set[str] = field(default_factory=set)
+    looked: list[tuple[str, str]] = field(default_factory=list)
+
+    def visit(self, nest: Nest, loops: dict[str, int], loaded: frozenset[str]) -> frozenset[str]:
+        """Count below `nest`; `loops` has the number of blocks of each axis that is cut. Returns what is loaded now."""
+        match nest:
+            case Outer(axes, body, share):
+                inner = loops | {a: -(-self.sizes[a] // b) for a, b in axes}
+                while share and isinstance(body, Load):  # made once by each persistent program
+                    self.add(body.tensor, {"": share})
+                    loaded |= {body.tensor}
+                    body = body.body
+                self.visit(body, inner, loaded)
+            case Loop(axis, block, body, _, rows):
+                if rows is None:
+                    inner = loops | {axis: -(-self.sizes[axis] // block)}
+                else:  # the rows of all positions of the other axis make up the list
+                    inner = {a: n for a, n in loops.items() if a != rows[1]} | {axis: self.pairs}
+                self.visit(body, inner, loaded)
+            case Index(axis, table, _, body):
+                self.looked.append((axis, table))
+                self.visit(body, loops, loaded)
+                self.looked.pop()
+            case Local(_, _, body):
+                return self.visit(body, loops, loaded)
+            case Load(tensor, _, body):
+                self.add(tensor, loops)
+                self.visit(body, loops, loaded | {tensor})
+            case Seq(bodies):
+                for body in bodies:
+                    loaded = self.visit(body, loops, loaded)
+            case Tile() | Map() | Stream():
+                leaves = _leaves(nest)
+                out = nest.out
+                for name in dict.fromkeys(n for leaf in leaves for n in names_of(leaf)):
+                    if name in self.tensors and name not in loaded and name not in self.values:
+                        self.add(name, loops)
+                        loaded |= {name}
+                self.values.add(out)
+                if out in self.tensors:
+                    reduced = nest.reduced if isinstance(nest, Tile) else ()
+                    self.add(out, {a: n for a, n in loops.items() if a not in reduced})
+        return loaded
+
+    def add(self, name: str, loops: Mapping[str, int]) -> None:
+        tensor = self.tensors[name]
+        strides = tensor.strides or (1,) * len(tensor.axes)
+        own = {a for a, s in zip(tensor.axes, strides, strict=True) if s != 0}
+        own |= {a for slot in tensor.slots for a, _ in slot.terms}
+        # A block list stands in for all columns of the matrix: of those, each block meets one.
+        looked = {axis for axis, _ in self.looked if axis in own}
+        repeats = prod(n for a, n in loops.items() if a not in own)
+        size = _reach(tensor, {a: 1 if a in looked else n for a, n in self.sizes.items()}, self.sizes)
+        self.found[tensor.argument] = self.found.get(tensor.argument, 0) + size * repeats
+
+
+def _leaves(nest: Tile | Map | Stream) -> tuple[Leaf, ...]:
+    match nest:
+        case Tile(factors=factors):
+            return factors
+        case Map(leaf=leaf) | Stream(scores=leaf):
+            return (leaf,)
+
+
+def _known(size: Number, sizes: Mapping[str, int]) -> int:
+    return size if isinstance(size, int) else sizes[size]
+
+
+def product_type(*dtypes: DType) -> DType:
+    """The type that an intermediate between two products is kept in: that of the operands if they have 16 bits, so
+    that matrix units take it from registers; else f32.
+
+    >>> from ....ir.types import BF16
+    >>> product_type(BF16, BF16).name, product_type(BF16, F32).name
+    ('bf16', 'f32')
+    """
+    first = dtypes[0]
+    return first if all(t == first for t in dtypes) and first.kind == "f" and first.bits == 16 else F32

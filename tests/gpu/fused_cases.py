@@ -1,0 +1,155 @@
+"""Programs that one plan computes: at small sizes for Triton's interpreter, at real ones for the compiler's facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import stein
+from stein.backends.gpu.kernels import Goal
+from stein.backends.gpu.views import Layout
+from stein.ir.expr import Program
+from stein.passes.base import Context
+from stein.passes.candidates import BEST, Draft, plan
+
+Shapes = dict[str, tuple[int, ...]]
+HALF = ("float16", "bfloat16")
+ALL = ("float32", *HALF)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program, the structure of its plan, and its shapes.
+
+    `count` kernels do it, after `formed` that prepare operands; `apart` equations stay outside. `tensor_core` is the
+    instruction that its last kernel has on sm_90 in 16-bit types.
+
+    `kind` says how results are held to the exact ones: `product` by the sums of absolute values, `softmax` by the
+    largest value, `transform` by norms, `quantised` by one step of the result.
+    """
+
+    name: str
+    structure: str
+    text: str
+    small: Shapes
+    full: Shapes
+    kind: str = "product"
+    dtypes: tuple[str, ...] = ALL
+    count: int = 1
+    formed: int = 0
+    tensor_core: str = "HGMMA"
+    apart: int = 0
+
+
+KRON = "y[b,i,j] = A[i,k] * B[j,l] * x[b,k,l]"
+QUANTISED = """
+    z[b,i,j] = A[i,k] * B[j,l] * x[b,k,l]
+    m[b] = max[i,j] abs(z[b,i,j])
+    g[b] = m[b] / 127
+    y: i8[b,i,j]
+    y[b,i,j] = i8(clip(round(z[b,i,j] / g[b]), -127, 127))
+    return y, g
+"""
+MONARCH = "y[b,l,j] = L[j,l,k] * R[k,j,i] * x[b,k,i]"
+ATTENTION = """
+    s[h,i,j] = q[h,i,c] * k[h,j,c]
+    p[h,i,j] = softmax[j](s[h,i,j])
+    y[h,i,d] = p[h,i,j] * v[h,j,d]
+"""
+CAUSAL = """
+    s[h,i,j] = q[h,i,c] * k[h,j,c] * 0.125
+    p[h,i,j] = softmax[j](where(i >= j, s[h,i,j], -inf))
+    y[h,i,d] = p[h,i,j] * v[h,j,d]
+"""
+BIASED = """
+    s[i,j] = q[i,c] * k[j,c] + f[i,r] * g[j,r]
+    p[i,j] = softmax[j](s[i,j])
+    y[i,d] = p[i,j] * v[j,d]
+"""
+PREFIX = """
+    s[h,b,j] = q[b,h,c] * k[h,j,c]
+    p[h,b,j] = softmax[j](s[h,b,j])
+    y[b,h,d] = p[h,b,j] * v[h,j,d]
+"""
+ADAPTER = "y[b,i] = W[i,j] * x[b,j] + U[i,r] * V[r,j] * x[b,j] + c[i]"
+
+
+def square(n: int, batch: int) -> Shapes:
+    return {"A": (n, n), "B": (n, n), "x": (batch, n, n)}
+
+
+CASES: tuple[Case, ...] = (
+    Case("kronecker", "kronecker", KRON, square(64, 5), square(64, 16384)),
+    Case("kronecker 32", "kronecker", KRON, square(32, 3), square(32, 16384), tensor_core="HMMA"),
+    Case("kronecker 48x40", "kronecker", KRON, {"A": (48, 48), "B": (40, 40), "x": (3, 48, 40)},
+         {"A": (48, 48), "B": (40, 40), "x": (16384, 48, 40)}, dtypes=HALF),
+    Case("kronecker 128", "kronecker", KRON, square(128, 2), square(128, 4096), dtypes=HALF),
+    Case("kronecker 256", "kronecker", KRON, {"A": (128, 256), "B": (64, 256), "x": (2, 256, 256)}, square(256, 1024),
+         dtypes=("bfloat16",)),
+    Case("kronecker 16x256", "kronecker", KRON, {"A": (16, 16), "B": (256, 256), "x": (9, 16, 256)},
+         {"A": (16, 16), "B": (256, 256), "x": (16384, 16, 256)}, dtypes=("bfloat16",)),
+    Case("kronecker, bias, relu", "kronecker", "y[b,i,j] = relu((sum[k,l] A[i,k] * B[j,l] * x[b,k,l]) + c[i,j])",
+         square(64, 3) | {"c": (64, 64)}, square(64, 16384) | {"c": (64, 64)}),
+    Case("kronecker, int8", "kronecker", QUANTISED, square(64, 5), square(64, 16384), "quantised", HALF),
+    Case("kronecker 16x16x16", "kronecker", "y[b,i,j,m] = A[i,k] * B[j,l] * C[m,n] * x[b,k,l,n]",
+         {"A": (16, 16), "B": (16, 16), "C": (16, 16), "x": (9, 16, 16, 16)},
+         {"A": (16, 16), "B": (16, 16), "C": (16, 16), "x": (16384, 16, 16, 16)}, dtypes=HALF, formed=1),
+    Case("kronecker 8x8x8x8", "kronecker", "y[b,i,j,m,q] = A[i,k] * B[j,l] * C[m,n] * D[q,p] * x[b,k,l,n,p]",
+         dict.fromkeys("ABCD", (8, 8)) | {"x": (3, 8, 8, 8, 8)},
+         dict.fromkeys("ABCD", (8, 8)) | {"x": (16384, 8, 8, 8, 8)}, dtypes=HALF, formed=2),
+    Case("hadamard 64x64", "kronecker", "h: hadamard\ny[b,i,j] = h[i,k] * h[j,l] * x[b,k,l]",
+         {"h": (64, 64), "x": (5, 64, 64)}, {"h": (64, 64), "x": (16384, 64, 64)}, dtypes=HALF),
+    Case("low rank", "low_rank", "y[b,i] = U[i,r] * V[r,j] * x[b,j]", {"U": (200, 20), "V": (20, 136), "x": (37, 136)},
+         {"U": (4096, 64), "V": (64, 4096), "x": (16384, 4096)}),
+    Case("low rank 128, bias", "low_rank", "y[b,i] = U[i,r] * V[r,j] * x[b,j] + c[i]",
+         {"U": (200, 100), "V": (100, 136), "x": (37, 136), "c": (200,)},
+         {"U": (4096, 128), "V": (128, 4096), "x": (16384, 4096), "c": (4096,)}, dtypes=HALF),
+    Case("dense + low rank", "dense_and_low_rank", ADAPTER,
+         {"W": (136, 200), "U": (136, 20), "V": (20, 200), "x": (37, 200), "c": (136,)},
+         {"W": (4096, 4096), "U": (4096, 64), "V": (64, 4096), "x": (16384, 4096), "c": (4096,)}, dtypes=HALF),
+    Case("monarch 32", "monarch", MONARCH, {"L": (32, 32, 32), "R": (32, 32, 32), "x": (19, 32, 32)},
+         {"L": (32, 32, 32), "R": (32, 32, 32), "x": (16384, 32, 32)}, dtypes=HALF, tensor_core="HMMA"),
+    Case("monarch 64", "monarch", MONARCH, {"L": (64, 64, 64), "R": (64, 64, 64), "x": (19, 64, 64)},
+         {"L": (64, 64, 64), "R": (64, 64, 64), "x": (16384, 64, 64)}, dtypes=HALF, count=2, tensor_core=""),
+    Case("block tensor-train", "block_tensor_train", "y[b,l,j] = L[j,l,k,r] * R[k,j,i,r] * x[b,k,i]",
+         {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (19, 32, 32)},
+         {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (16384, 32, 32)}, dtypes=HALF, tensor_core="HMMA"),
+    Case("toeplitz", "toeplitz", "y[b,i] = t[i-j+4095] * x[b,j]", {"t": (8191,), "x": (3, 4096)},
+         {"t": (8191,), "x": (16384, 4096)}, "transform", HALF, formed=1),
+    Case("causal convolution", "toeplitz", "K: pad=0\ny[b,h,i] = K[h,i-j] * u[b,h,j] for i in 0..1500",
+         {"K": (2, 1500), "u": (2, 2, 1500)}, {"K": (64, 1500), "u": (64, 64, 1500)}, "transform", HALF, formed=1,
+         apart=1),
+    Case("attention", "attention", ATTENTION, {"q": (2, 45, 64), "k": (2, 150, 64), "v": (2, 150, 32)},
+         {"q": (16, 4096, 64), "k": (16, 4096, 64), "v": (16, 4096, 64)}, "softmax"),
+    Case("attention, causal", "attention", CAUSAL, dict.fromkeys("qkv", (2, 140, 64)),
+         dict.fromkeys("qkv", (16, 4096, 64)), "softmax"),
+    Case("attention 128", "attention", ATTENTION, {"q": (2, 45, 128), "k": (2, 70, 128), "v": (2, 70, 128)},
+         dict.fromkeys("qkv", (16, 4096, 128)), "softmax", HALF),
+    Case("attention, bias of low rank", "attention", BIASED,
+         {"q": (45, 64), "k": (70, 64), "v": (70, 64), "f": (45, 16), "g": (70, 16)},
+         {"q": (4096, 64), "k": (4096, 64), "v": (4096, 64), "f": (4096, 16), "g": (4096, 16)}, "softmax"),
+    Case("attention, common prefix", "attention", PREFIX, {"q": (20, 2, 64), "k": (2, 70, 64), "v": (2, 70, 64)},
+         {"q": (128, 16, 64), "k": (16, 4096, 64), "v": (16, 4096, 64)}, "softmax", HALF),
+)  # fmt: skip
+
+
+def program_of(case: Case, dtype: str, shapes: Shapes) -> Program:
+    """The planned program of a case, every contraction in the best order."""
+    return planned(case.text, dtype, shapes)
+
+
+def planned(text: str, dtype: str, shapes: Shapes) -> Program:
+    """The planned program of a text."""
+    declared: dict[str, Any] = {n: stein.tensor(s, dtype) for n, s in shapes.items()}
+    program: Program = stein.compile(text, dtype=dtype, target="reference", **declared).program
+    return plan(Draft(BEST, program), Context(sizes={})).program
+
+
+def layouts_of(program: Program) -> dict[str, Layout]:
+    """Row-major layouts of the inputs."""
+    return {i.name: Layout.dense(tuple(s.evaluate({}) for s in i.shape), i.dtype) for i in program.inputs}
+
+
+def goal_of(architecture: str) -> Goal:
+    """The goal that plans of the tests are made for."""
+    return Goal(architecture)
