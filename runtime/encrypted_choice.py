@@ -143,10 +143,13 @@ def _planned(rows: Sequence[Row], wanted: Wanted, rates: Rates, tell: Callable[[
         tell(f"planning {row.name}")
         start = perf_counter()
         try:
-            plans = plan(row.problem, wanted.rings, wanted.precision, rates=rates, progress=tell)
+            plans = plan(row.problem, wanted.rings, wanted.precision, rates=rates, progress=tell, limit=best)
         except EncryptionError as error:
             failure = failure or error
             done.append(Row(row.variant, row.problem, row.bound, None, error.sentence))
+            continue
+        if not plans.plans:
+            done.append(Row(row.variant, row.problem, row.bound, None, "no plan of it is quicker than the best"))
             continue
         made = Row(row.variant, row.problem, row.bound, plans, "", perf_counter() - start)
         best = min(best, made.price)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .context import Pricing
+from .distinct import distinct
 
 Array = np.ndarray[Any, Any]
 
@@ -101,7 +102,7 @@ def _distinct(ciphertext: Array, step: Array, slots: int) -> int:
 def _radices(offsets: Array, slots: int) -> list[int]:
     """Radices worth trying: multiples of the offsets' common stride, small ones and powers of two times 1, 3, 5, 7."""
     unit = 0
-    for k in np.unique(np.abs(offsets)).tolist():
+    for k in distinct(np.abs(offsets)).tolist():
         unit = gcd(unit, k)
     unit = max(unit, 1)
     reach = int(np.abs(offsets).max()) // unit + 1

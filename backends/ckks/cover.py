@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from .distinct import distinct
 from .layout import Packing
 from .matrix import Matrix
 
@@ -142,7 +144,7 @@ def _forced(matrix: Matrix, p: Sites, q: Sites, limit: int) -> Cover | None:
         return _forced_full(p, q, limit)
     if matrix.count > 4 * SAMPLE:
         some = matrix.pair(np.linspace(0, matrix.count - 1, 2 * SAMPLE).astype(np.int64))
-        if len(np.unique(_codes(q.where[some[0], 0], p.where[some[1], 0], slots, operands))) > limit:
+        if len(distinct(_codes(q.where[some[0], 0], p.where[some[1], 0], slots, operands))) > limit:
             return None
     row, element = matrix.pair(np.arange(matrix.count))
     at = q.where[row, 0]
@@ -249,11 +251,12 @@ def _walk(rank: Array, pairs: int, slots: int) -> Iterator[Array]:
         yield (some[:, None] + slots * np.arange(pairs)[None, :]).ravel()
 
 
+@cache
 def _spread(count: int, sample: int) -> Array:
     """Up to `sample` numbers below `count`, spread so that no stride of the pattern hides behind theirs."""
     if count <= sample:
         return np.arange(count)
-    return np.unique((np.arange(sample) * 0.6180339887498949 % 1.0 * count).astype(np.int64))
+    return distinct((np.arange(sample) * 0.6180339887498949 % 1.0 * count).astype(np.int64))
 
 
 def _propose(matrix: Matrix, p: Sites, q: Sites, rank: Array, numbers: Array) -> Array:
@@ -265,6 +268,6 @@ def _propose(matrix: Matrix, p: Sites, q: Sites, rank: Array, numbers: Array) ->
     by_code = np.tile(rank, len(q.at) * operands)
     order = np.where(((rows_at < 0) | (elements_at < 0)).reshape(len(row), -1), 1 << 30, by_code[np.maximum(code, 0)])
     first = np.argmin(order, axis=1)
-    taken = np.unique(code[np.arange(len(row)), first])
+    taken = distinct(code[np.arange(len(row)), first])
     proposed: Array = taken[np.argsort(rank[taken % slots], kind="stable")]
     return proposed

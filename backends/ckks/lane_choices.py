@@ -15,6 +15,7 @@ import numpy as np
 from . import fold
 from .context import Argument, Context, Free
 from .digits import ONLY, REPLICA, read_digits
+from .distinct import distinct
 from .lanes import Folds, Grid, Lanes, rows
 from .layout import Form
 from .option import Placed
@@ -133,7 +134,7 @@ def _once(grid: Grid, index: str, extent: int, zeroed: bool) -> bool:
     for digit, step in form.terms:
         at = (at[:, None] + step * np.arange(sizes[digit])).ravel()
     inside = at[(at >= 0) & (at < extent)]
-    return len(np.unique(inside)) == len(inside) == extent and (zeroed or len(at) == extent)
+    return len(distinct(inside)) == len(inside) == extent and (zeroed or len(at) == extent)
 
 
 # --- splits
@@ -299,7 +300,7 @@ def _front(score: Array, uploads: Array, keys: Array) -> list[int]:
     order = order[uploads[order] <= most_uploads(int(uploads.min()))]
     sent, held = uploads[order], keys[order]
     keep = np.zeros(len(order), dtype=bool)
-    for k in np.unique(held):
+    for k in distinct(held):
         least = np.minimum.accumulate(np.where(held <= k, sent, np.iinfo(np.int64).max))
         before = np.concatenate([[np.iinfo(np.int64).max], least[:-1]])
         keep |= (held == k) & (sent < before)

@@ -21,6 +21,7 @@ from . import babysteps, candidates, spectral
 from .candidates import Result
 from .context import Argument, Context, Free
 from .cover import Cover, Sites, cover, least_by_elements, least_by_rows, sites
+from .distinct import distinct
 from .layout import NOTHING, Layout, Packing
 from .linear_map import Map, Relabel
 from .matrix import Matrix
@@ -31,7 +32,7 @@ Array = np.ndarray[Any, Any]
 
 STEP_OF_BAR = 1.5  # by which the time that a map may take is raised until maps are found
 MOST_BAR = 1e6  # milliseconds
-WORTH = 0.97  # of the time of the best map so far: what takes more is not looked for
+WORTH = 0.95  # of the time of the best map so far: what takes more is not looked for
 MOST_TRIED = (
     800  # diagonals in all of the maps that are tried, at each of these times, to a layout of a result in between
 )
@@ -381,7 +382,7 @@ def _built(
     p, slots = source.placed.packing, context.slots
     bare, clean = _bare(matrix, p, target, period, found)
     primes = context.primes(source.placed.level)
-    if (not bare and primes < 2) or len(np.unique(found.places[:, 0])) < len(target.packing.at):
+    if (not bare and primes < 2) or len(distinct(found.places[:, 0])) < len(target.packing.at):
         return None
     given, text = target.gives, target.text
     if period < slots:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .distinct import distinct
 from .problem import Linear, Slot, Term, entries
 
 Array = np.ndarray[Any, Any]
@@ -151,7 +152,7 @@ class Matrix:
     def keys(self) -> Array:
         """The pattern: row * elements + element of each pair, each once, ascending (not for a full matrix)."""
         assert not self.full, "a table of a dense matrix"
-        return np.unique(np.concatenate([r.table[0] for r in self.readers] or [np.zeros(0, dtype=np.int64)]))
+        return distinct(np.concatenate([r.table[0] for r in self.readers] or [np.zeros(0, dtype=np.int64)]))
 
     @cached_property
     def count(self) -> int:

@@ -17,6 +17,7 @@ from . import babysteps
 from .circuit import Builder
 from .context import Argument, Context
 from .cover import Cover, sites
+from .distinct import distinct
 from .layout import SLOTS, Packing
 from .linear_map import Map
 from .matrix import Matrix
@@ -80,7 +81,7 @@ def cover(source: Packing, wanted: Packing, size: int, slots: int) -> Cover | No
     chosen: dict[int, Array] = {}
     while waiting.any():
         best = int(np.argmax(counts))
-        rows = np.unique(served[starts[best] : ends[best]])
+        rows = distinct(served[starts[best] : ends[best]])
         rows = rows[waiting[rows]]
         waiting[rows] = False
         chosen[best] = targets[rows] % slots
@@ -104,7 +105,7 @@ def _bare(source: Packing, wanted: Packing, found: Cover, slots: int) -> bool:
         read = np.roll(source.at[c] >= 0, -k)
         if np.count_nonzero(read) != len(found.served(number)):
             return False
-    return len(np.unique(found.places[:, 0])) == wanted.ciphertexts
+    return len(distinct(found.places[:, 0])) == wanted.ciphertexts
 
 
 # ------------------------------------------------------------------------------------------- steps with moves in front

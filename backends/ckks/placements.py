@@ -15,6 +15,7 @@ import numpy as np
 
 from . import candidates
 from .context import Argument, Context, Free
+from .distinct import distinct
 from .layout import NOTHING, SLOTS, Layout, Packing
 from .option import Placed
 
@@ -64,7 +65,7 @@ def meet(packings: Sequence[Packing], size: int) -> Packing | None:
         return None
     same = np.logical_and.reduce([p.at == first for p in packings])
     at = np.where(same, first, NOTHING)
-    if len(np.unique(at[at >= 0])) != size:
+    if len(distinct(at[at >= 0])) != size:
         return None
     return Packing(at, clean=bool(same.all()) and all(p.clean for p in packings))
 

@@ -167,10 +167,15 @@ def client_milliseconds(prices: Prices, levels: int) -> float:
 
 
 def again(
-    program: EncryptedProgram, parameters: Parameters, decisions: Sequence[Decision], rates: Rates = DEFAULTS
+    program: EncryptedProgram,
+    parameters: Parameters,
+    decisions: Sequence[Decision],
+    rates: Rates = DEFAULTS,
+    memory: dict[Any, Any] | None = None,
 ) -> Plan:
-    """The plan that decisions make."""
+    """The plan that decisions make; `memory` is what a search of the same program kept for this ring."""
     context = context_of(program, parameters.ring, parameters.levels, rates)
+    context.memory.update(memory or {})
     task = problem(program, context)
     packed: dict[str, list[Placed]] = {}
     values: dict[str, Placed] = {}
@@ -249,9 +254,12 @@ def assembled(
     return Plan(program, parameters, tuple(decisions), circuit, tuple(described), layouts, rates)
 
 
-def with_few_keys(plan: Plan) -> Plan:
-    """The same plan with rotations made one from the other: as many operations, fewer keys, a little more noise."""
+def with_few_keys(plan: Plan, memory: dict[Any, Any] | None = None) -> Plan:
+    """The same plan with rotations made one from the other: as many operations, fewer keys, a little more noise.
+
+    `memory` is what the search for the plan kept.
+    """
     decisions = tuple(
         replace(d, method={**d.method, "chained": True}) if "chained" in d.method else d for d in plan.decisions
     )
-    return again(plan.program, plan.parameters, decisions, plan.rates)
+    return again(plan.program, plan.parameters, decisions, plan.rates, memory)

@@ -8,6 +8,7 @@ and keys all at once is kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 from time import monotonic
@@ -72,28 +73,37 @@ def plan(
     largest: float = 64.0,
     rates: Rates = DEFAULTS,
     progress: Callable[[str], None] | None = None,
+    limit: float = float("inf"),
 ) -> Plans:
     """Plans of a program: first the one that takes server and client together the least time, then the others by time.
 
     `rings` are those that may be used, `precision` the largest error of an output relative to its usual magnitude,
     `largest` the magnitude of values that the search makes room for (the chain of a plan suits the values themselves).
-    `progress` hears a sentence now and then once planning has taken a second. Raises `EncryptionError` where no ring
+    `progress` hears a sentence now and then once planning has taken a second. With a `limit`, plans that take more
+    milliseconds of server and client are not looked for: there may be none then. Raises `EncryptionError` where no ring
     has room for the levels that the program needs, for its values, or for the precision.
     """
     started = monotonic()
     found: list[Plan] = []
     needed = 0
-    for ring in rings:
+    for ring in sorted(rings):
+        if any(p.uploads <= len(program.inputs) for p in found):
+            # Every input fits one ciphertext: a larger ring makes operations dearer. It is for what is too imprecise.
+            with suppress(EncryptionError):
+                return Plans(tuple(_front(found, precision)))
         shared = context_of(program, ring, 0, rates)
         needed = depth(program, shared)
         for levels in range(needed, needed + SPARE_LEVELS + 1):
             parameters = chain(ring, levels, largest, precision=precision)
             if parameters is None:
                 break
-            made = _plans(program, parameters, rates, shared.memory, _notice(progress, started, ring, levels))
+            notice = _notice(progress, started, ring, levels)
+            made = _plans(program, parameters, rates, shared.memory, notice, limit)
             found += made
-            if made:
+            if made or limit < float("inf"):
                 break
+    if not found and limit < float("inf"):
+        return Plans(())
     if not found:
         raise depth_error(max(needed, 1), rings[-1], max(most_levels(r, largest, precision) for r in rings))
     return Plans(tuple(_front(found, precision)))
@@ -105,16 +115,17 @@ def _plans(
     rates: Rates,
     shared: dict[Any, Any],
     notice: Callable[[int], None],
+    limit: float,
 ) -> list[Plan]:
     """The plans on one chain. What linear steps keep holds for every chain of the ring, and is `shared`."""
-
     prices = Prices(parameters.ring, rates)
     fair = client_milliseconds(prices, parameters.levels)
     states: list[State] = []
     for each in (fair, prices.upload(parameters.levels + 1), MANY_TIMES * fair):
         known = {k: v for k, v in shared.items() if k[0] in KEPT}
         context = context_of(program, parameters.ring, parameters.levels, rates)
-        context = replace(context, prices=_Weighed(prices, each), memory=known)
+        bar = limit if each == fair else float("inf")  # which counts uploads at this price
+        context = replace(context, prices=_Weighed(prices, each), memory=known, limit=bar)
         task = problem(program, context)
         if states and states[0].uploads <= fewest(task, context) and each > fair:
             break
@@ -124,7 +135,7 @@ def _plans(
             break
         states.append(state)
     plans = [assembled(task, context, parameters, s.trail(), rates) for s in states]
-    return [p for one in plans for p in (one, with_few_keys(one))]
+    return [p for one in plans for p in (one, with_few_keys(one, shared))]
 
 
 def fewest(task: Problem, context: Context) -> int:

@@ -98,7 +98,10 @@ def _view(step: Step, views: dict[str, tuple[str, Array]], context: Context) -> 
 
 
 def search(task: Problem, context: Context, notice: Callable[[int], None] = lambda _: None) -> State | None:
-    """The cheapest program found, or None if the levels do not suffice. `notice` hears how many prefixes were tried."""
+    """The cheapest program found; None if the levels do not suffice, or `context.limit`.
+
+    `notice` hears how many prefixes were tried.
+    """
     rest = _rest(task, context)
     steps = len(task.steps)
     known: dict[Any, float] = {}
@@ -111,15 +114,15 @@ def search(task: Problem, context: Context, notice: Callable[[int], None] = lamb
         kept = []
         for state in states:
             key = _layouts(task, state)
-            bar = best.cost if best is not None else float("inf")
-            if state.cost + rest[state.number] < min(bar, np.inf) and state.cost < known.get(key, float("inf")) - 1e-9:
+            bar = best.cost if best is not None else context.limit
+            if state.cost + rest[state.number] < bar and state.cost < known.get(key, float("inf")) - 1e-9:
                 known[key] = state.cost
                 kept.append(state)
         kept.sort(key=lambda s: s.cost + rest[s.number])
         return kept
 
     def expand(state: State) -> list[State]:
-        bar = best.cost if best is not None else float("inf")
+        bar = best.cost if best is not None else context.limit
         return offer(_continued(task, replace(context, limit=bar - state.cost - rest[state.number + 1]), state))
 
     first = State()

@@ -18,6 +18,7 @@ from . import placements
 from .circuit import Builder, Plain
 from .context import Argument, Context, Free
 from .digits import positions
+from .distinct import distinct
 from .layout import NOTHING, SLOTS, Packing
 from .option import Placed, Work
 from .placements import Common, level_of
@@ -183,7 +184,7 @@ def _places(step: Product, context: Context, arguments: tuple[Argument, ...]) ->
         if a.packing.at.shape != at.shape:
             return
         at = np.where(a.packing.at == seen(at, step.output, i, step.extents), at, NOTHING)
-    if len(np.unique(at[at >= 0])) != prod(shape):
+    if len(distinct(at[at >= 0])) != prod(shape):
         return
     yield _following(step, arguments, Common((), Packing(at, meeting.clean), whole[0][0].text))
 

@@ -13,7 +13,7 @@ from stein.backends.ckks.scales import bind
 from stein.tests.ckks.encrypted_runs import MEDIUM, Fixed, one_output
 from stein.tests.ckks.noise_cases import CASES, Build, bits, case
 
-RUNS = 20  # of each of some thirty circuits, with two keys; noise_cases.py studies a thousand
+RUNS = 20  # of each of some thirty circuits, each with its own key; noise_cases.py studies a thousand
 
 
 @pytest.mark.parametrize(("name", "build"), CASES, ids=lambda v: v if isinstance(v, str) else v.__name__)
@@ -22,8 +22,8 @@ def test_the_prediction_is_above_the_error_by_less_than_three_bits(name: str, bu
     circuit = case(name, build)
     if circuit is None:
         return
-    found, _ = bits(name, circuit, RUNS, 10)
-    assert 0 <= found.min() < 3  # of the worst run
+    found, _ = bits(name, circuit, RUNS, 1)
+    assert 0 <= found.min() < 3  # of the worst run: how much keys err at one slot differs by three bits from key to key
 
 
 def error(circuit: c.Circuit, parameters: Parameters = MEDIUM, wide: bool = False, **ranges: float) -> float:
