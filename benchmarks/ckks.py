@@ -7,8 +7,8 @@
 
 One row for each case. "goal" is the count of the best known circuit, "EinHops" the rotations of that system. Times are
 CPU seconds of one thread: SEAL runs on one, and the machine may be shared. A case fails where the result is off by more
-than the wanted precision, where it is off by more than was predicted or by less than an eighth of it, or where what ran
-is not what was planned. Exits with 1 if a case fails.
+than the wanted precision or than was predicted, or where what ran is not what was planned. Predictions far above one
+run are noted (keys differ by three bits, so only the worst of many runs tells). Exits with 1 if a case fails.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Row:
     error: float = math.nan
     predicted_error: float = math.nan
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def measure(case: Case, repeats: int, verbose: bool = False) -> Row:
@@ -98,7 +99,9 @@ def _measure(case: Case, row: Row, repeats: int) -> None:
     got = client.decrypt(answer)
     row.error, scale = float(np.max(np.abs(got - wanted))), float(np.max(np.abs(wanted)))
     (row.predicted_error,) = server.predict().values()
-    row.problems += check(row, scale, wanted.size)
+    row.problems += check(row, scale)
+    if wanted.size >= MANY and row.predicted_error > 8 * row.error:
+        row.notes.append(f"predicted error {row.predicted_error:.1e} is over 3 bits above {row.error:.1e} of this run")
     row.error /= scale
     row.predicted_error /= scale
 
@@ -115,15 +118,13 @@ def reaches(planned: dict[str, int], case: Case) -> bool:
     return all(planned[name] <= count for name, count in case.goal.items())
 
 
-def check(row: Row, scale: float, elements: int) -> list[str]:
-    """What is not as it should be. The largest of a few errors may well be small, which says nothing of predictions."""
+def check(row: Row, scale: float) -> list[str]:
+    """What is not as it should be."""
     found = []
     if row.error > PRECISION * scale:
         found.append(f"relative error {row.error / scale:.1e} is more than {PRECISION:.0e}")
     if not row.error <= row.predicted_error:
         found.append(f"error {row.error:.1e} is more than predicted, {row.predicted_error:.1e}")
-    if elements >= MANY and row.predicted_error > 8 * row.error:
-        found.append(f"predicted error {row.predicted_error:.1e} is over 3 bits above {row.error:.1e}")
     for name, count in row.executed.items():
         if name in row.planned and row.planned[name] != count:
             found.append(f"{count} {name} ran, {row.planned[name]} were planned")
@@ -180,8 +181,12 @@ def print_rows(rows: list[Row]) -> None:
     if not all(row.first_choice for row in rows):
         print("* a plan that the planner offers beside a quicker one")
     for row in rows:
-        for problem in row.problems:
+        for problem in (*row.problems, *row.notes):
             print(f"{row.name}: {problem}")
+    ratios = sorted(r.predicted / r.evaluation for r in rows if r.predicted > 0 and r.evaluation > 0)
+    if ratios:
+        near = sum(0.7 <= r <= 1.3 for r in ratios)
+        print(f"predicted / measured time: median {ratios[len(ratios) // 2]:.2f}, {near} of {len(ratios)} within 30 %")
 
 
 def _reached(row: Row, case: Case, name: str) -> str:
@@ -203,7 +208,10 @@ def print_tenseal(rows: list[Row], n: int = 1024) -> dict[str, float]:
     return found
 
 
-STRUCTURED = ("Kronecker 1024", "Monarch 1024", "low rank 8 of 1024", "Kronecker 4096", "low rank 8 of 4096")
+STRUCTURED = (
+    "Kronecker 1024", "Monarch 1024", "low rank 8 of 1024", "block diagonal 1024", "banded 17 of 1024",
+    "Kronecker 4096", "low rank 8 of 4096",
+)  # fmt: skip
 
 
 def structures(names: tuple[str, ...] = STRUCTURED) -> list[dict[str, Any]]:
