@@ -253,7 +253,7 @@ class GpuCompiled(Compiled):
     def _on_gpu(self, values: Sequence[Any], out: Any) -> Any:
         import torch
 
-        from .torch_calls import _converted, described
+        from .torch_calls import converted, described
         from .torch_op import under_transform
 
         require("triton")
@@ -266,7 +266,7 @@ class GpuCompiled(Compiled):
             raise DTypeError(f"the tensors of one call are on one device, these on {places}", code="mixed-devices")
         shown = [described(t, n) for t, n in zip(tensors, self._names, strict=True)]
         expression = self._expression_for(shown)  # type: ignore[arg-type]
-        typed = [settled(_converted(t, i.name, i.dtype)) for t, i in zip(tensors, expression.arguments, strict=True)]
+        typed = [settled(converted(t, i.name, i.dtype)) for t, i in zip(tensors, expression.arguments, strict=True)]
         self._last = (expression, expression.sizes_of([tuple(t.shape) for t in typed]))
         results = self.gpu(expression).call(typed)
         if out is not None:

@@ -115,7 +115,7 @@ def call_recorded(expression: Expression, tensors: Prepared, target: str, check:
     """The results of an expression, in order, for one tensor per argument."""
     import torch
 
-    values = [_converted(t, i.name, i.dtype) for t, i in zip(tensors.tensors, expression.arguments, strict=True)]
+    values = [converted(t, i.name, i.dtype) for t, i in zip(tensors.tensors, expression.arguments, strict=True)]
     if check:
         _verify(expression, values)
     by_name = {i.name: v for i, v in zip(expression.arguments, values, strict=True)}
@@ -131,7 +131,7 @@ def call_recorded(expression: Expression, tensors: Prepared, target: str, check:
     return run(text, recording.options, inputs)[: len(expression.program.outputs)]
 
 
-def _converted(tensor: Tensor, name: str, dtype: Any) -> Tensor:
+def converted(tensor: Tensor, name: str, dtype: Any) -> Tensor:
     """The tensor in the declared type, converted only where nothing is lost."""
     wanted = torch_type(dtype)
     if tensor.dtype == wanted:

@@ -1,8 +1,8 @@
 """The planner: from an encrypted program to plans, over rings, levels, and what uploads are worth.
 
 For each ring that has room, with the levels that the program takes at least (more where that is not enough), the
-search decides layouts and methods, for three prices of an upload. What is not worse than another plan in time, uploads
-and keys all at once is kept.
+search decides layouts and methods, for three or four prices of an upload. What is not worse than another plan in time,
+uploads and keys all at once is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .context import Context, Pricing
 from .cost import DEFAULTS, Prices, Rates
 from .parameters import USUAL_RINGS, Parameters, chain, depth_error, most_levels
 from .plan import Plan, Plans, assembled, client_milliseconds, with_few_keys
-from .problem import EncryptedProgram
+from .problem import EncryptedProgram, Product
 from .search import Problem, State, depth, problem, search
 from .setting import context_of
 
@@ -121,7 +121,10 @@ def _plans(
     prices = Prices(parameters.ring, rates)
     fair = client_milliseconds(prices, parameters.levels)
     states: list[State] = []
-    for each in (fair, prices.upload(parameters.levels + 1), MANY_TIMES * fair):
+    weights = [fair, prices.upload(parameters.levels + 1), MANY_TIMES * fair]
+    if any(isinstance(step, Product) for step in program.steps):
+        weights.insert(1, 0.0)  # many uploads may take the place of all rotations, and of their keys
+    for each in weights:
         known = {k: v for k, v in shared.items() if k[0] in KEPT}
         context = context_of(program, parameters.ring, parameters.levels, rates)
         bar = limit if each == fair else float("inf")  # which counts uploads at this price
