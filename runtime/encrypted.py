@@ -21,7 +21,6 @@ from ..ir.errors import NOWHERE, BackendError, DTypeError, EncryptionError, Shap
 from ..ir.expr import Input, Program
 from ..ir.text import parse_ir, print_program
 from .encrypted_choice import Choice, Row, Wanted, choose
-from .expression import Expression, Options
 from .fix import fix_sizes
 from .operands import Array, as_array
 
@@ -268,27 +267,19 @@ class EncryptedCompiled:
 
     def clear_tensors(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
         """Every clear tensor that the circuit reads, and clear results, from the clear arguments and the constants."""
-        from ..backends.cpu.native import execute
+        from .encrypted_files import clear_tensors
 
-        clear = self.problem.clear
-        if not clear.outputs:
-            return {}
-        known = dict(arrays) | self.constants
-        given = {i.name: np.ascontiguousarray(known[i.name], i.dtype.numpy) for i in clear.inputs}
-        if not clear.equations:
-            return {n: given[n] for n in clear.outputs}
-        expression = Expression(clear, Options(), {})
-        operands = [given[i.name] for i in expression.arguments]
-        found = execute(expression.bind(operands, None, {}).executable, operands)
-        return dict(zip(clear.outputs, found, strict=True))
+        return clear_tensors(self.problem.clear, dict(arrays) | self.constants)
 
     def results(self, found: Mapping[str, Array]) -> Any:
         """What the user gets: an array, or a dict of arrays by name, in the declared types (integers are rounded)."""
-        made = []
-        for name in self.program.outputs:
-            dtype, value = self.program.tensors[name].dtype, np.asarray(found[name])
-            made.append((np.rint(value) if dtype.kind in "iu" else value).astype(dtype.numpy))
-        return made[0] if len(made) == 1 else dict(zip(self.outputs, made, strict=True))
+        from .encrypted_files import in_declared_types
+
+        types = (
+            (i, o, self.program.tensors[i].dtype.numpy.name)
+            for i, o in zip(self.program.outputs, self.outputs, strict=True)
+        )
+        return in_declared_types(found, types)
 
     # --- files
 

@@ -130,11 +130,16 @@ class Agreement:
 
     def given(self, found: Mapping[str, Array]) -> Any:
         """What the user gets: an array, or a dict of arrays by name, in the declared types (integers are rounded)."""
-        made = {}
-        for name, public, dtype in self.results:
-            kind = np.dtype(dtype)
-            made[public] = (np.rint(found[name]) if kind.kind in "iu" else np.asarray(found[name])).astype(kind)
-        return made if len(made) > 1 else next(iter(made.values()))
+        return in_declared_types(found, self.results)
+
+
+def in_declared_types(found: Mapping[str, Array], results: Iterable[tuple[str, str, str]]) -> Any:
+    """Results (internal name, public name, type) in their types: one array, or a dict; integers are rounded."""
+    made = {}
+    for name, public, dtype in results:
+        kind = np.dtype(dtype)
+        made[public] = (np.rint(found[name]) if kind.kind in "iu" else np.asarray(found[name])).astype(kind)
+    return made if len(made) > 1 else next(iter(made.values()))
 
 
 def fingerprint(circuit: Circuit) -> str:
