@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..kept import replace_file
 from .cost import CALL, DEFAULTS, Prices, Rates
 from .parameters import Parameters
 from .seal import Evaluator, Scheme, Secret
@@ -101,15 +101,7 @@ def save(path: Path, found: Rates) -> None:
     """Write the rates, whole or not at all. A folder that cannot be written means measuring again next time."""
     text = json.dumps({"format": FORMAT, **asdict(found)}, indent=1)
     with suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(name, path)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(name)
+        replace_file(path, text.encode())
 
 
 def measure() -> Rates:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +23,7 @@ import numpy as np
 
 from ...ir.loops import Axis, Contraction, Load
 from ...ir.types import C64, C128, F32, F64, DType
+from ..kept import replace_file
 from .choose import Choice
 from .launch import Call
 from .machine import Machine, host
@@ -151,15 +151,7 @@ def save(path: Path, found: Rates) -> None:
     """Write the rates, whole or not at all. A folder that cannot be written means measuring again next time."""
     text = json.dumps({"format": FORMAT, **asdict(found)}, indent=1)
     with suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(name, path)
-        except OSError:
-            with suppress(OSError):
-                os.unlink(name)
+        replace_file(path, text.encode())
 
 
 def last_cache(default: int = 16 << 20) -> int:

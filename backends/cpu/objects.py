@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from ..kept import replace_file
 
 MAGIC = b"stein-object-2\n"
 LIMIT = 256 << 20
@@ -57,16 +58,7 @@ class ObjectStore:
         """Keep an object. A folder that cannot be written is no error: the next process compiles again."""
         head = MAGIC + len(body).to_bytes(8, "little") + _digest(key, body)
         with suppress(OSError):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(head + body)
-                os.replace(name, self._path(key))
-            except OSError:
-                with suppress(OSError):
-                    os.unlink(name)
-                return
+            replace_file(self._path(key), head + body)
             self._saved += 1
             if self._saved % _SWEEP_EVERY == 1:
                 self.sweep()

@@ -9,8 +9,6 @@ Until then, and where there is no GPU, the first configuration runs: the plan's 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...ir.errors import BackendError
+from ..kept import replace_file
 from .ahead import Facts, violations
 from .nodes import Kernel, Load, Outer, walk
 from .roofline import Device
@@ -149,11 +148,8 @@ class Winners:
             "share": outer.share if outer is not None else 0,
             "loop_stages": outer.stages if outer is not None else 0,
         }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, "winners": self.known}, file, indent=1, sort_keys=True)
-        os.replace(name, self.path)
+        text = json.dumps({"format": FORMAT, "winners": self.known}, indent=1, sort_keys=True)
+        replace_file(self.path, text.encode())
 
 
 FIELDS = {"warps", "stages", "share", "loop_stages"}
