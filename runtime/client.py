@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends.ckks import envelope
-from ..backends.ckks.bundle import ClientKeys
-from ..backends.ckks.envelope import Envelope, Header, rejected
-from ..backends.ckks.exchange import Exchange
-from ..backends.ckks.keys import generate
-from ..backends.ckks.ranges import RANGE
-from ..backends.ckks.seal import Secret
+from ..backends.ckks.chain.ranges import RANGE
+from ..backends.ckks.execution import envelope
+from ..backends.ckks.execution.bundle import ClientKeys
+from ..backends.ckks.execution.envelope import Envelope, Header, rejected
+from ..backends.ckks.execution.exchange import Exchange
+from ..backends.ckks.execution.keys import generate
+from ..backends.ckks.execution.seal import Secret
 from ..ir.errors import EncryptionError
 from .encrypted_files import CLEAR, Agreement, Ciphertexts, Path, check_names, checked
 
 if TYPE_CHECKING:
-    from ..backends.ckks.plan import Plan
+    from ..backends.ckks.planning.plan import Plan
     from .encrypted import EncryptedCompiled
     from .server import Server
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends.ckks import envelope
+from ..backends.ckks.execution import envelope
 from ..ir.bind import bind_sizes
 from ..ir.errors import NOWHERE, BackendError, DTypeError, EncryptionError, ShapeError, Source
 from ..ir.expr import Input, Program
@@ -25,9 +25,9 @@ from .fix import fix_sizes
 from .operands import Array, as_array
 
 if TYPE_CHECKING:
-    from ..backends.ckks.plan import Plan
-    from ..backends.ckks.problem import EncryptedProgram
-    from ..backends.ckks.state import Blocks
+    from ..backends.ckks.lowering.problem import EncryptedProgram
+    from ..backends.ckks.lowering.state import Blocks
+    from ..backends.ckks.planning.plan import Plan
     from .client import Client
     from .encrypted_explain import EncryptedExplanation
     from .findings import Finding, NearMiss
@@ -68,7 +68,7 @@ def compile_encrypted(
             )
         if 0 in (s.constant for s in tensor.shape):
             raise ShapeError(f"{tensor.name} is encrypted and has no elements", code="empty-encrypted")
-    from ..backends.ckks.ranges import RANGE
+    from ..backends.ckks.chain.ranges import RANGE
 
     bounds = {i.name: ranges.get(i.name, RANGE) for i in fixed.inputs if i.encrypted}
     choice = choose(fixed, wanted, bounds, stored_blocks(fixed, constants))
@@ -80,7 +80,7 @@ def stored_blocks(program: Program, constants: Mapping[str, Array]) -> dict[str,
 
     The declaration makes their places public: they are part of the plan. Zeros of other constants are not looked at.
     """
-    from ..backends.ckks.state import Blocks
+    from ..backends.ckks.lowering.state import Blocks
     from ..passes.stored import block_list
 
     found = {}
@@ -254,7 +254,7 @@ class EncryptedCompiled:
 
     def simulate(self, **arrays: Any) -> Any:
         """The results for clear arguments, by the circuit on exact slots: what encrypted runs give, but for noise."""
-        from ..backends.ckks.simulator import simulate
+        from ..backends.ckks.core.simulator import simulate
 
         given = {i.name: checked_argument(i, arrays) for i in self.program.inputs if i.name not in self.constants}
         for name in arrays:
@@ -304,7 +304,7 @@ class EncryptedCompiled:
 
         Raises `BackendError` for a file that holds none, `DTypeError` or `ShapeError` for constants that do not fit.
         """
-        from ..backends.ckks.plan import Plan, Plans
+        from ..backends.ckks.planning.plan import Plan, Plans
         from ..passes.encrypted import Variant
 
         try:

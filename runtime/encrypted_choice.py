@@ -20,10 +20,10 @@ from ..passes.base import Context
 from ..passes.encrypted import Variant, variants
 
 if TYPE_CHECKING:
-    from ..backends.ckks.cost import Rates
-    from ..backends.ckks.plan import Plan, Plans
-    from ..backends.ckks.problem import EncryptedProgram
-    from ..backends.ckks.state import Blocks
+    from ..backends.ckks.lowering.problem import EncryptedProgram
+    from ..backends.ckks.lowering.state import Blocks
+    from ..backends.ckks.planning.cost import Rates
+    from ..backends.ckks.planning.plan import Plan, Plans
     from ..passes.recognise import Finding, NearMiss
 
 MOST_PLANNED = 4  # candidates, in the order in which they are promising
@@ -98,9 +98,9 @@ def choose(
 
     Raises `EncryptionError` where no variant can be evaluated.
     """
-    from ..backends.ckks.dense import dense
-    from ..backends.ckks.lower import lower
-    from ..backends.ckks.target import lower_bound
+    from ..backends.ckks.lowering.dense import dense
+    from ..backends.ckks.lowering.lower import lower
+    from ..backends.ckks.planning.target import lower_bound
 
     start, rates = perf_counter(), _rates()
     written = lower(program, ranges, blocks)  # of the program as it was written: errors speak of places in the source
@@ -121,8 +121,8 @@ def choose(
 
 def _planned(rows: Sequence[Row], wanted: Wanted, rates: Rates, tell: Callable[[str], None]) -> list[Row]:
     """The rows with plans where these may win, ranked."""
-    from ..backends.ckks.planner import plan
-    from ..backends.ckks.target import sizes_of_steps
+    from ..backends.ckks.planning.planner import plan
+    from ..backends.ckks.planning.target import sizes_of_steps
 
     done: list[Row] = []
     best, tried = float("inf"), 0
@@ -163,7 +163,7 @@ def _planned(rows: Sequence[Row], wanted: Wanted, rates: Rates, tell: Callable[[
 def _rates() -> Rates:
     """What operations take on this machine; the usual figures where SEAL is not installed to measure them."""
     from ..backends.ckks.calibration import machine_rates
-    from ..backends.ckks.cost import DEFAULTS
+    from ..backends.ckks.planning.cost import DEFAULTS
 
     try:
         return machine_rates()
@@ -173,8 +173,8 @@ def _rates() -> Rates:
 
 def _placed(error: EncryptionError, written: EncryptedProgram, source: Source) -> EncryptionError:
     """The error of a program that is too deep, with the places of its products in a row and what would save some."""
-    from ..backends.ckks.problem import Polynomial
-    from ..backends.ckks.target import depth
+    from ..backends.ckks.lowering.problem import Polynomial
+    from ..backends.ckks.planning.target import depth
 
     if error.code != "too-deep":
         return error

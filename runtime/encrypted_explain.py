@@ -17,8 +17,8 @@ from .explain_structure import FindingNote, finding_lines, finding_notes, near_t
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ..backends.ckks.noise import Prediction
-    from ..backends.ckks.plan import Plan
+    from ..backends.ckks.chain.noise import Prediction
+    from ..backends.ckks.planning.plan import Plan
     from .encrypted import EncryptedCompiled
     from .encrypted_choice import Row
 
@@ -155,9 +155,9 @@ def prediction(plan: Plan) -> Prediction:
 
     A server that knows the clear tensors predicts closer (`Server.predict`).
     """
-    from ..backends.ckks.noise import predict
-    from ..backends.ckks.ranges import assumed
-    from ..backends.ckks.scales import bind
+    from ..backends.ckks.chain.noise import predict
+    from ..backends.ckks.chain.ranges import assumed
+    from ..backends.ckks.chain.scales import bind
 
     ranges = plan.program.ranges
     return predict(plan.circuit, bind(plan.circuit, plan.parameters), ranges, assumed(plan.circuit, ranges))

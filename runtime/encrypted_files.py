@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..backends.ckks import envelope
-from ..backends.ckks.bundle import canonical
-from ..backends.ckks.circuit import Circuit
-from ..backends.ckks.exchange import Exchange
+from ..backends.ckks.core.circuit import Circuit
+from ..backends.ckks.execution import envelope
+from ..backends.ckks.execution.bundle import canonical
+from ..backends.ckks.execution.exchange import Exchange
 from ..ir.errors import DTypeError, EncryptionError, ShapeError
 from ..ir.expr import Program
 from .expression import Expression, Options
@@ -27,7 +27,7 @@ from .operands import as_array
 from .version import VERSION
 
 if TYPE_CHECKING:
-    from ..backends.ckks.plan import Plan
+    from ..backends.ckks.planning.plan import Plan
 
 Array = np.ndarray[Any, Any]
 Path: TypeAlias = "str | os.PathLike[str]"
@@ -112,7 +112,7 @@ class Agreement:
         Raises `EnvelopeError` where this version of stein makes another circuit of the plan than the one the keys are
         for.
         """
-        from ..backends.ckks.plan import Plan
+        from ..backends.ckks.planning.plan import Plan
 
         found = json.loads(text)
         plan = Plan.from_json(found["plan"])

@@ -21,19 +21,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backends.ckks import envelope, execute, keys
-from ..backends.ckks.bundle import ServerKeys
-from ..backends.ckks.encodings import Encodings
-from ..backends.ckks.envelope import Envelope, Header
-from ..backends.ckks.exchange import Exchange, executed
-from ..backends.ckks.fitting import check_values
-from ..backends.ckks.noise import predict
+from ..backends.ckks.chain.fitting import check_values
+from ..backends.ckks.chain.noise import predict
+from ..backends.ckks.execution import envelope, execute, keys
+from ..backends.ckks.execution.bundle import ServerKeys
+from ..backends.ckks.execution.encodings import Encodings
+from ..backends.ckks.execution.envelope import Envelope, Header
+from ..backends.ckks.execution.exchange import Exchange, executed
 from .encrypted_files import CLEAR, Agreement, Ciphertexts, Path, check_names, checked, clear_tensors
 from .operands import as_array
 
 if TYPE_CHECKING:
-    from ..backends.ckks.plan import Plan
-    from ..backends.ckks.seal import EvaluationKeys
+    from ..backends.ckks.execution.seal import EvaluationKeys
+    from ..backends.ckks.planning.plan import Plan
 
 Array = np.ndarray[Any, Any]
 

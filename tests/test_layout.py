@@ -25,6 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": {"ir", "frontend", "passes", "backends"},
     "": {"runtime", "frontend", "ir"},  # the front door: __init__.py and __main__.py
 }
+# The rooms that an encrypted program passes, in order: each imports only from those before it.
+ENCRYPTED = ("core", "lowering", "steps", "linear", "products", "chain", "planning", "execution")
 # Loaded on first use only. `import stein` must not pay for them (tests/test_import.py looks at the running process).
 HEAVY = {
     "click", "cotengra", "jax", "lark", "llvmlite", "matplotlib", "mpmath", "opt_einsum", "rich", "scipy",
@@ -109,6 +111,22 @@ def test_no_backend_imports_another() -> None:
         for target, line in _imports(name, _tree(name)):
             to = target.split(".")
             if to[:2] == ["stein", "backends"] and len(to) > 2 and to[2] in names - {parts[2]}:
+                bad.append(f"{name}:{line} imports {target}")
+    assert not bad, bad
+
+
+def test_rooms_of_encrypted_programs_import_from_those_before() -> None:
+    base = ("stein", "backends", "ckks")
+    rooms = {path.name for path in (ROOT / "backends" / "ckks").iterdir() if (path / "__init__.py").exists()}
+    assert rooms == set(ENCRYPTED)
+    bad = []
+    for name in MODULES:
+        parts = tuple(name.split("."))
+        if parts[:3] != base or len(parts) < 5:
+            continue
+        for target, line in _imports(name, _tree(name)):
+            to = tuple(target.split("."))
+            if to[:3] == base and (to[3] not in rooms or ENCRYPTED.index(to[3]) > ENCRYPTED.index(parts[3])):
                 bad.append(f"{name}:{line} imports {target}")
     assert not bad, bad
 

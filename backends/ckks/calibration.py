@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from ..kept import replace_file
-from .cost import CALL, DEFAULTS, Prices, Rates
-from .parameters import Parameters
-from .seal import Evaluator, Scheme, Secret
+from .chain.parameters import Parameters
+from .execution.seal import Evaluator, Scheme, Secret
+from .planning.cost import CALL, DEFAULTS, Prices, Rates
 
 FORMAT = 1  # of the file; another number means measuring again
 ODD = 10.0  # times the built-in figure from which on a measurement is not believed

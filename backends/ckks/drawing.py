@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...ir.errors import BackendError
-from . import circuit as c
+from .core import circuit as c
 
 FOLD = "fold"  # rotate and add onto itself
 SILENT = (c.ADD, c.SUBTRACT, c.NEGATE, c.ADD_PLAIN, c.SWITCH)  # drawn with what makes their operand

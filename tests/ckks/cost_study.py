@@ -13,11 +13,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stein.backends.ckks import circuit as c
 from stein.backends.ckks.calibration import measure
-from stein.backends.ckks.cost import Prices, work
-from stein.backends.ckks.execute import run
-from stein.backends.ckks.parameters import Parameters, chain
+from stein.backends.ckks.chain.parameters import Parameters, chain
+from stein.backends.ckks.core import circuit as c
+from stein.backends.ckks.execution.execute import run
+from stein.backends.ckks.planning.cost import Prices, work
 from stein.tests.ckks.encrypted_runs import Fixed, Real, one_output
 
 RUNS = 7

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from stein.backends.ckks import circuit as c
-from stein.backends.ckks.encodings import Encodings
-from stein.backends.ckks.execute import Execution, run
-from stein.backends.ckks.layout import COEFFICIENTS, Packing
-from stein.backends.ckks.noise import Prediction, predict
-from stein.backends.ckks.parameters import Parameters
-from stein.backends.ckks.ranges import exact
-from stein.backends.ckks.scales import Scales, bind
-from stein.backends.ckks.seal import EvaluationKeys, Scheme, Secret
-from stein.backends.ckks.simulator import simulate
+from stein.backends.ckks.chain.noise import Prediction, predict
+from stein.backends.ckks.chain.parameters import Parameters
+from stein.backends.ckks.chain.ranges import exact
+from stein.backends.ckks.chain.scales import Scales, bind
+from stein.backends.ckks.core import circuit as c
+from stein.backends.ckks.core.layout import COEFFICIENTS, Packing
+from stein.backends.ckks.core.simulator import simulate
+from stein.backends.ckks.execution.encodings import Encodings
+from stein.backends.ckks.execution.execute import Execution, run
+from stein.backends.ckks.execution.seal import EvaluationKeys, Scheme, Secret
 
 Array = np.ndarray[Any, Any]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from stein.backends.ckks.plan import Plan
-from stein.backends.ckks.problem import EncryptedProgram, Linear, Slot, Step, Term
-from stein.backends.ckks.problem_eval import evaluate
-from stein.backends.ckks.simulator import simulate
+from stein.backends.ckks.core.simulator import simulate
+from stein.backends.ckks.lowering.problem import EncryptedProgram, Linear, Slot, Step, Term
+from stein.backends.ckks.lowering.problem_eval import evaluate
+from stein.backends.ckks.planning.plan import Plan
 from stein.ir.expr import Input, Program
 from stein.ir.size import Size
 from stein.ir.types import F64

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stein.backends.ckks import circuit as c
-from stein.backends.ckks.parameters import Parameters, chain
+from stein.backends.ckks.chain.parameters import Parameters, chain
+from stein.backends.ckks.core import circuit as c
 from stein.tests.ckks.encrypted_runs import MEDIUM, Fixed, Real, one_output, worst
 
 Build = Callable[[c.Builder, int, int], int]

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from stein.backends.ckks.circuit import Builder, Circuit
-from stein.backends.ckks.context import Argument, Context, Free
-from stein.backends.ckks.cost import Prices
-from stein.backends.ckks.option import Option
-from stein.backends.ckks.problem import Product, Step, Sum
-from stein.backends.ckks.simulator import Run, simulate
+from stein.backends.ckks.core.circuit import Builder, Circuit
+from stein.backends.ckks.core.simulator import Run, simulate
+from stein.backends.ckks.lowering.problem import Product, Step, Sum
+from stein.backends.ckks.planning.cost import Prices
+from stein.backends.ckks.steps.context import Argument, Context, Free
+from stein.backends.ckks.steps.option import Option
 
 Array = np.ndarray[Any, Any]
 

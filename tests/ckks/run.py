@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from time import process_time
 
-from stein.backends.ckks.planner import plan
+from stein.backends.ckks.planning.planner import plan
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import linear_programs as programs

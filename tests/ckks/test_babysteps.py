@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stein.backends.ckks.babysteps import least, split
-from stein.backends.ckks.cost import Prices
+from stein.backends.ckks.linear.babysteps import least, split
+from stein.backends.ckks.planning.cost import Prices
 
 PRICES = Prices(8192)
 

@@ -10,7 +10,7 @@ import pytest
 
 import stein
 from stein import DTypeError, EncryptionError, EnvelopeError, ShapeError
-from stein.backends.ckks import circuit as c
+from stein.backends.ckks.core import circuit as c
 
 pytest.importorskip("tenseal", reason="encrypted programs need tenseal")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import stein
-from stein.backends.ckks.circuit import ROTATE
+from stein.backends.ckks.core.circuit import ROTATE
 from stein.ir.expr import Program
 from stein.ir.interpret import interpret
 from stein.runtime.encrypted import EncryptedCompiled, compile_encrypted, known_sizes

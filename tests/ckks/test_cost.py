@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from stein.backends.ckks import calibration
-from stein.backends.ckks import circuit as c
-from stein.backends.ckks.cost import DEFAULTS, Prices, Rates, work
+from stein.backends.ckks.core import circuit as c
+from stein.backends.ckks.planning.cost import DEFAULTS, Prices, Rates, work
 from stein.tests.ckks.encrypted_runs import Fixed, one_output
 
 RINGS = (4096, 8192, 16384, 32768)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stein.backends.ckks.planner import plan
+from stein.backends.ckks.planning.planner import plan
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import linear_programs as programs

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stein.backends.ckks import product
-from stein.backends.ckks.lanes import Grid
-from stein.backends.ckks.layout import Form
-from stein.backends.ckks.matmul3 import Matmul3
-from stein.backends.ckks.matmul3_plan import Plan
-from stein.backends.ckks.problem import Product
+from stein.backends.ckks.core.layout import Form
+from stein.backends.ckks.lowering.problem import Product
+from stein.backends.ckks.products import product
+from stein.backends.ckks.products.lanes import Grid
+from stein.backends.ckks.products.matmul3 import Matmul3
+from stein.backends.ckks.products.matmul3_plan import Plan
 from stein.tests.ckks.product_cases import context_for, free, product_of, run, shapes_of, uploads_of
 
 # (spec, shapes, rotations / products of ciphertexts / relinearisations / uploads), ring 8192
@@ -117,7 +117,7 @@ def test_small_rings_multiply_64() -> None:
 
 def test_long_products_are_quick_to_enumerate() -> None:
     """Many indices are thinned out, not enumerated: the number of splits stays bounded."""
-    from stein.backends.ckks import lane_choices
+    from stein.backends.ckks.products import lane_choices
 
     step: Product = product_of("abcdefgh,defghijk->abcijk", [(9,) * 8, (9,) * 8])
     context = context_for(step, shapes_of(step), 8192, 1)

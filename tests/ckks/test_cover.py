@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stein.backends.ckks.cover import Cover, bound, cover, sites
-from stein.backends.ckks.layout import Packing
-from stein.backends.ckks.matrix import Matrix
-from stein.backends.ckks.problem import Linear
+from stein.backends.ckks.core.layout import Packing
+from stein.backends.ckks.linear.cover import Cover, bound, cover, sites
+from stein.backends.ckks.linear.matrix import Matrix
+from stein.backends.ckks.lowering.problem import Linear
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import linear_programs as programs

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from stein import BackendError
-from stein.backends.ckks import circuit as c
+from stein.backends.ckks.core import circuit as c
+from stein.backends.ckks.core.layout import Packing
 from stein.backends.ckks.drawing import draw, groups
-from stein.backends.ckks.layout import Packing
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stein import EncryptionError, EnvelopeError
-from stein.backends.ckks import envelope as e
+from stein.backends.ckks.execution import envelope as e
 
 KEY, PLAN, PAIR, REQUEST = b"k" * 32, b"p" * 32, b"i" * 16, b"r" * 16
 PARTS = {"x 0": bytes(range(256)), "x 1": b"", "meta": b'{"a": 1}'}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from stein.backends.ckks import circuit as c
-from stein.backends.ckks.execute import run
-from stein.backends.ckks.layout import Packing
-from stein.backends.ckks.ranges import check_ranges
-from stein.backends.ckks.seal import EvaluationKeys, Scheme, Secret
+from stein.backends.ckks.chain.ranges import check_ranges
+from stein.backends.ckks.core import circuit as c
+from stein.backends.ckks.core.layout import Packing
+from stein.backends.ckks.execution.execute import run
+from stein.backends.ckks.execution.seal import EvaluationKeys, Scheme, Secret
 from stein.ir.errors import EncryptionError, Source, Span
 from stein.tests.ckks.encrypted_runs import MEDIUM, SMALL, Fixed, Real, circuits, one_output, worst
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from stein import EnvelopeError
-from stein.backends.ckks import circuit as c
-from stein.backends.ckks import envelope, seal
-from stein.backends.ckks.bundle import ClientKeys, ServerKeys
+from stein.backends.ckks.core import circuit as c
+from stein.backends.ckks.execution import envelope, seal
+from stein.backends.ckks.execution.bundle import ClientKeys, ServerKeys
 from stein.runtime.client import Client
 from stein.runtime.encrypted_files import Agreement, Ciphertexts
 from stein.runtime.server import Server
@@ -137,7 +137,7 @@ from stein import EnvelopeError
 from stein.runtime.client import Client
 from stein.runtime.encrypted_files import Ciphertexts
 from stein.runtime.server import Server
-from stein.backends.ckks import envelope, seal
+from stein.backends.ckks.execution import envelope, seal
 
 folder = sys.argv[1]
 server = Server.load(folder + "/server")

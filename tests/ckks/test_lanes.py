@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stein.backends.ckks import fold
-from stein.backends.ckks.circuit import Builder
-from stein.backends.ckks.context import Context
-from stein.backends.ckks.cost import Prices
-from stein.backends.ckks.digits import ONLY, REPLICA, read_digits
-from stein.backends.ckks.layout import Form, Layout, Packing
-from stein.backends.ckks.problem import Product
-from stein.backends.ckks.simulator import simulate
-from stein.backends.ckks.trees import Network, leaves, orders, tally
+from stein.backends.ckks.core import fold
+from stein.backends.ckks.core.circuit import Builder
+from stein.backends.ckks.core.layout import Form, Layout, Packing
+from stein.backends.ckks.core.simulator import simulate
+from stein.backends.ckks.lowering.problem import Product
+from stein.backends.ckks.planning.cost import Prices
+from stein.backends.ckks.steps.context import Context
+from stein.backends.ckks.steps.digits import ONLY, REPLICA, read_digits
+from stein.backends.ckks.steps.trees import Network, leaves, orders, tally
 
 
 @given(st.integers(1, 60), st.integers(1, 3))

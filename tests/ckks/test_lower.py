@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from stein.backends.ckks.dense import dense
-from stein.backends.ckks.lower import lower
-from stein.backends.ckks.problem import EncryptedProgram, Linear, Polynomial, Product, Sum
-from stein.backends.ckks.problem_eval import evaluate
+from stein.backends.ckks.lowering.dense import dense
+from stein.backends.ckks.lowering.lower import lower
+from stein.backends.ckks.lowering.problem import EncryptedProgram, Linear, Polynomial, Product, Sum
+from stein.backends.ckks.lowering.problem_eval import evaluate
 from stein.ir.errors import EncryptionError
 from stein.ir.expr import Program
 from stein.ir.interpret import interpret

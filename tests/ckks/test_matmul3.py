@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from stein.backends.ckks import matmul3_choices, product
-from stein.backends.ckks.lanes import Grid
-from stein.backends.ckks.layout import Form
-from stein.backends.ckks.matmul3 import Matmul3
-from stein.backends.ckks.matmul3_plan import FRAMES, Plan
-from stein.backends.ckks.problem import Product
-from stein.backends.ckks.simulator import Slots
+from stein.backends.ckks.core.layout import Form
+from stein.backends.ckks.core.simulator import Slots
+from stein.backends.ckks.lowering.problem import Product
+from stein.backends.ckks.products import matmul3_choices, product
+from stein.backends.ckks.products.lanes import Grid
+from stein.backends.ckks.products.matmul3 import Matmul3
+from stein.backends.ckks.products.matmul3_plan import FRAMES, Plan
 from stein.tests.ckks.product_cases import context_for, free, product_of, run, shapes_of, uploads_of, written
 
 NONE = Grid((), (), tuple((i, Form(())) for i in "ikj"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stein.backends.ckks import circuit as c
-from stein.backends.ckks.noise import predict
-from stein.backends.ckks.parameters import Parameters
-from stein.backends.ckks.ranges import assumed, exact
-from stein.backends.ckks.scales import bind
+from stein.backends.ckks.chain.noise import predict
+from stein.backends.ckks.chain.parameters import Parameters
+from stein.backends.ckks.chain.ranges import assumed, exact
+from stein.backends.ckks.chain.scales import bind
+from stein.backends.ckks.core import circuit as c
 from stein.tests.ckks.encrypted_runs import MEDIUM, Fixed, one_output
 from stein.tests.ckks.noise_cases import CASES, Build, bits, case
 

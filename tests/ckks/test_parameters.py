@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stein.backends.ckks.parameters import (
+from stein.backends.ckks.chain.parameters import (
     MOST_BITS,
     Parameters,
     candidates,
@@ -16,7 +16,7 @@ from stein.backends.ckks.parameters import (
     is_prime,
     most_levels,
 )
-from stein.backends.ckks.ranges import headroom
+from stein.backends.ckks.chain.ranges import headroom
 from stein.ir.errors import EncryptionError, Source, Span
 
 RINGS = st.sampled_from([4096, 8192, 16384, 32768])

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from stein.backends.ckks.plan import Plan, with_few_keys
-from stein.backends.ckks.planner import plan
-from stein.backends.ckks.problem import EncryptedProgram, Product, Sum
-from stein.backends.ckks.simulator import simulate
+from stein.backends.ckks.core.simulator import simulate
+from stein.backends.ckks.lowering.problem import EncryptedProgram, Product, Sum
+from stein.backends.ckks.planning.plan import Plan, with_few_keys
+from stein.backends.ckks.planning.planner import plan
 from stein.ir.errors import EncryptionError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -109,7 +109,7 @@ def test_a_saved_plan_gives_the_same_circuit_without_a_search(monkeypatch: pytes
     programs_ = [_gate(24), programs.monarch(8), programs.toeplitz(20, 30), programs.low_rank(64, 3)]
     found = [p for program in programs_ for p in plan(program, RINGS, precision=ANY)]
     texts = [json.dumps(p.to_json()) for p in found]
-    monkeypatch.setattr("stein.backends.ckks.linear.maps", _no_search)
+    monkeypatch.setattr("stein.backends.ckks.linear.diagonals.maps", _no_search)
     for one, text in zip(found, texts, strict=True):
         again = Plan.from_json(json.loads(text))
         assert again.circuit.text() == one.circuit.text()
@@ -136,7 +136,7 @@ def test_no_ring_deep_enough_is_said() -> None:
 
 
 def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stein.backends.ckks.planner.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("stein.backends.ckks.planning.planner.QUIET_SECONDS", 0.0)
     heard: list[str] = []
     plan(programs.kronecker(4), RINGS, progress=heard.append)
     assert heard and "ring 8192" in heard[0]

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stein.backends.ckks import polynomial
-from stein.backends.ckks.chebyshev import fit
-from stein.backends.ckks.circuit import ADD, MULTIPLY_PLAIN
-from stein.backends.ckks.context import Free
-from stein.backends.ckks.layout import Packing
-from stein.backends.ckks.option import Placed
-from stein.backends.ckks.polynomial import Evaluation
-from stein.backends.ckks.problem import Polynomial
-from stein.backends.ckks.simulator import Slots
+from stein.backends.ckks.core.circuit import ADD, MULTIPLY_PLAIN
+from stein.backends.ckks.core.layout import Packing
+from stein.backends.ckks.core.simulator import Slots
+from stein.backends.ckks.lowering.chebyshev import fit
+from stein.backends.ckks.lowering.problem import Polynomial
+from stein.backends.ckks.steps import polynomial
+from stein.backends.ckks.steps.context import Free
+from stein.backends.ckks.steps.option import Placed
+from stein.backends.ckks.steps.polynomial import Evaluation
 from stein.ir.errors import EncryptionError
 from stein.ir.functions import FUNCTIONS
 from stein.tests.ckks.product_cases import Array, context_for, run, written

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stein.backends.ckks import product
-from stein.backends.ckks.circuit import Builder
-from stein.backends.ckks.context import Context, Free
-from stein.backends.ckks.layout import Layout, Packing
-from stein.backends.ckks.option import Option, Placed
-from stein.backends.ckks.problem import Product
-from stein.backends.ckks.simulator import Slots, simulate
+from stein.backends.ckks.core.circuit import Builder
+from stein.backends.ckks.core.layout import Layout, Packing
+from stein.backends.ckks.core.simulator import Slots, simulate
+from stein.backends.ckks.lowering.problem import Product
+from stein.backends.ckks.products import product
+from stein.backends.ckks.steps.context import Context, Free
+from stein.backends.ckks.steps.option import Option, Placed
 from stein.tests.ckks.product_cases import Array, context_for, free, product_of, run, shapes_of, uploads_of, written
 
 Nodes = tuple[int, ...]

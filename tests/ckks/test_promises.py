@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import stein
-from stein.backends.ckks import circuit as c
+from stein.backends.ckks.core import circuit as c
 from stein.runtime import client, server
 
 pytest.importorskip("tenseal", reason="encrypted programs need tenseal")
@@ -45,7 +45,7 @@ def test_the_special_prime_is_the_largest(compiled: Any) -> None:
 
 
 def test_a_plan_comes_back_from_its_text(compiled: Any) -> None:
-    from stein.backends.ckks.plan import Plan
+    from stein.backends.ckks.planning.plan import Plan
 
     for plan in compiled.choice.chosen.plans:
         again = Plan.from_json(json.loads(json.dumps(plan.to_json())))

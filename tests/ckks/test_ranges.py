@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from stein.backends.ckks import circuit as c
-from stein.backends.ckks.fitting import check_values, fit, on_chain
-from stein.backends.ckks.layout import Packing
-from stein.backends.ckks.parameters import chain
-from stein.backends.ckks.problem import EncryptedProgram, Linear, Polynomial, Product, Slot, Sum, Term
-from stein.backends.ckks.ranges import assumed, check_ranges, exact, headroom, largest_value, magnitudes
-from stein.backends.ckks.scales import bind
-from stein.backends.ckks.simulator import Slots
+from stein.backends.ckks.chain.fitting import check_values, fit, on_chain
+from stein.backends.ckks.chain.parameters import chain
+from stein.backends.ckks.chain.ranges import assumed, check_ranges, exact, headroom, largest_value, magnitudes
+from stein.backends.ckks.chain.scales import bind
+from stein.backends.ckks.core import circuit as c
+from stein.backends.ckks.core.layout import Packing
+from stein.backends.ckks.core.simulator import Slots
+from stein.backends.ckks.lowering.problem import EncryptedProgram, Linear, Polynomial, Product, Slot, Sum, Term
 from stein.ir.errors import EncryptionError, Source, Span
 from stein.ir.expr import Program
 from stein.tests.ckks.encrypted_runs import MEDIUM, SMALL, Fixed, Real, circuits, one_output

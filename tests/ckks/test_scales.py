@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from stein.backends.ckks import circuit as c
-from stein.backends.ckks.layout import Packing
-from stein.backends.ckks.parameters import Parameters
-from stein.backends.ckks.scales import EXACT, Scales, bind, settle
-from stein.backends.ckks.simulator import simulate
+from stein.backends.ckks.chain.parameters import Parameters
+from stein.backends.ckks.chain.scales import EXACT, Scales, bind, settle
+from stein.backends.ckks.core import circuit as c
+from stein.backends.ckks.core.layout import Packing
+from stein.backends.ckks.core.simulator import simulate
 from stein.tests.ckks.encrypted_runs import MEDIUM, Fixed, circuits, one_output
 
 SLOTS = MEDIUM.slots

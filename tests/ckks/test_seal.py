@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from stein.backends.ckks import seal
-from stein.backends.ckks.parameters import Parameters
-from stein.backends.ckks.seal import Evaluator, Scheme, Secret, galois_element, library
+from stein.backends.ckks.chain.parameters import Parameters
+from stein.backends.ckks.execution import seal
+from stein.backends.ckks.execution.seal import Evaluator, Scheme, Secret, galois_element, library
 from stein.ir.errors import BackendError
 from stein.tests.ckks.encrypted_runs import MEDIUM, SMALL
 

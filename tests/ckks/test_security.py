@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stein.backends.ckks.parameters import USUAL_RINGS, Parameters, chain
-from stein.backends.ckks.security import LIMITS, check_security, limit
+from stein.backends.ckks.chain.parameters import USUAL_RINGS, Parameters, chain
+from stein.backends.ckks.chain.security import LIMITS, check_security, limit
 from stein.ir.errors import EncryptionError
 
 

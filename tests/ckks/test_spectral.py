@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from stein.backends.ckks.layout import COEFFICIENTS
-from stein.backends.ckks.linear import matrix_of
-from stein.backends.ckks.planner import plan
-from stein.backends.ckks.problem import EncryptedProgram, Linear
-from stein.backends.ckks.setting import context_of
-from stein.backends.ckks.spectral import choices
+from stein.backends.ckks.core.layout import COEFFICIENTS
+from stein.backends.ckks.linear.diagonals import matrix_of
+from stein.backends.ckks.linear.spectral import choices
+from stein.backends.ckks.lowering.problem import EncryptedProgram, Linear
+from stein.backends.ckks.planning.planner import plan
+from stein.backends.ckks.planning.setting import context_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import linear_programs as programs

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import stein
-from stein.backends.ckks.dense import dense
-from stein.backends.ckks.lower import lower
-from stein.backends.ckks.problem_eval import evaluate
-from stein.backends.ckks.target import depth, entry_count, lower_bound, sizes_of_steps
+from stein.backends.ckks.lowering.dense import dense
+from stein.backends.ckks.lowering.lower import lower
+from stein.backends.ckks.lowering.problem_eval import evaluate
+from stein.backends.ckks.planning.target import depth, entry_count, lower_bound, sizes_of_steps
 from stein.ir.interpret import interpret
 from stein.passes.base import Context
 from stein.passes.encrypted import variants

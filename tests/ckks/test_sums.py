@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stein.backends.ckks import sums
-from stein.backends.ckks.context import Argument, Free
-from stein.backends.ckks.layout import Packing
-from stein.backends.ckks.option import Placed
-from stein.backends.ckks.problem import Sum
+from stein.backends.ckks.core.layout import Packing
+from stein.backends.ckks.linear import sums
+from stein.backends.ckks.lowering.problem import Sum
+from stein.backends.ckks.steps.context import Argument, Free
+from stein.backends.ckks.steps.option import Placed
 from stein.tests.ckks.product_cases import Array, context_for, run, written
 
 RING, SLOTS = 64, 32

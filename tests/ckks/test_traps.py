@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stein.backends.ckks import seal
-from stein.backends.ckks.parameters import Parameters
-from stein.backends.ckks.seal import Evaluator, Scheme, Secret, dump, galois_element, hidden_file
+from stein.backends.ckks.chain.parameters import Parameters
+from stein.backends.ckks.execution import seal
+from stein.backends.ckks.execution.seal import Evaluator, Scheme, Secret, dump, galois_element, hidden_file
 from stein.ir.errors import EncryptionError, EnvelopeError
 from stein.tests.ckks.encrypted_runs import SMALL
 
@@ -210,7 +210,7 @@ def test_only_the_wrapper_imports_tenseal_and_nobody_takes_its_arrays() -> None:
                     importers.add(path.relative_to(ROOT).as_posix())
                 if isinstance(node, ast.Attribute) and node.attr == "dyn_array":
                     arrays.add(path.name)
-    assert importers == {"backends/ckks/seal.py"} and not arrays
+    assert importers == {"backends/ckks/execution/seal.py"} and not arrays
 
 
 # --- 9: power-of-two keys ---------------------------------------------------------------------------------------------

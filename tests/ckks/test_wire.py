@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from stein import EnvelopeError
-from stein.backends.ckks import envelope, seal
+from stein.backends.ckks.execution import envelope, seal
 from stein.runtime.encrypted_files import Ciphertexts
 
 pytest.importorskip("tenseal", reason="encrypted programs need tenseal")
