@@ -20,7 +20,7 @@ from stein.tests.ckks.encrypted_runs import SMALL
 
 S = pytest.importorskip("tenseal.sealapi", reason="encrypted programs need tenseal")
 
-ROOT = Path(seal.__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 SLOTS, SCALE = SMALL.slots, 2.0**SMALL.scale_bits
 CLOSE = 1e-4  # more than any error of a few operations on this chain, less than a digit of a wrong result
 x = np.random.default_rng(0).uniform(-1, 1, SLOTS)
