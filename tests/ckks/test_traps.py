@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from stein.backends.ckks.chain.parameters import Parameters
-from stein.backends.ckks.execution import seal
 from stein.backends.ckks.execution.seal import Evaluator, Scheme, Secret, dump, galois_element, hidden_file
 from stein.ir.errors import EncryptionError, EnvelopeError
 from stein.tests.ckks.encrypted_runs import SMALL
