@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..passes.recognise import Finding, NearMiss
 
 MOST_PLANNED = 4  # candidates, in the order in which they are promising
-HOPELESS = 2.0  # times the rough effort of the most promising one, from which on none is planned
+HOPELESS = 1.5  # times the rough effort of the most promising one, from which on none is planned: it errs by 40 %
 SHOWN_AFTER = 1.0  # seconds of planning after which a terminal is told what is going on
 
 

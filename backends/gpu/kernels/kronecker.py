@@ -130,6 +130,7 @@ def small_left(
     sizes: Mapping[str, Number],
     *,
     batch: int = 8,
+    step: int = 0,
     warps: int = 8,
     stages: int = 3,
     precision: str = "ieee",
@@ -138,10 +139,14 @@ def small_left(
 ) -> Kernel:
     """For a left factor of few rows beside a large right one: the right product first, on `batch` positions at once, so
     that matrix units have 64 rows and more; then the left one. The intermediate is rearranged once on chip.
+
+    The right factor is held whole, or `step` positions of the first of its summed axes at a time.
     """
     b, p, q, r, s = roles(x, left, right, y)
     u = _fresh("u", (x, left, right, y))
-    first = Tile(u, (x.name, right.name), b + p + s, q)
+    first: Nest = Tile(u, (x.name, right.name), b + p + s, q)
+    if step:
+        first = Loop(q[0], step, first, reduced=True)
     second = Tile(y.name, (u, left.name), b + s + r, p)
     nest = Local(u, inner or product_type(x.dtype, left.dtype), Seq((first, second)))
     blocks = tuple((a, batch if a == b[-1] else 1) for a in b)

@@ -187,18 +187,35 @@ def _two_factors(
         alike = rows * into <= 64 * 64 and max(taken, out) <= 64
         return whole(share=PERSISTENT * goal.processors if alike else 0)
     if not end.statements and rows < 64 and taken < 64 and into <= 256 and out <= 256:
-        batches = (
-            n // taken
-            for n in ((32,) if goal.narrow else (128, 64, 32))
-            if 2 * (into * out + n * into) <= goal.shared and n >= taken
-        )
-        batch = next(batches, 0)
-        if not batch:
+        inner = _wide(region, q[1:])
+        blocks = small_left_blocks(taken, into, out, inner, goal)
+        if blocks is None:
             return None
-        return kronecker.small_left(x, left, right, y, sizes, batch=batch, precision=goal.precision, title=text)
+        batch, step, stages = blocks
+        return kronecker.small_left(
+            x, left, right, y, sizes, batch=batch, step=step, stages=stages, precision=goal.precision, title=text
+        )
     if single and rows % kronecker.SLAB == 0 and into <= 256:
         stage = 2 * kronecker.STEP * (kronecker.SLAB + into)
         return slabs(stages=3 if 3 * stage <= goal.shared else 2)
+    return None
+
+
+def small_left_blocks(taken: int, into: int, out: int, inner: int, goal: Goal) -> tuple[int, int, int] | None:
+    """Positions of the batch, steps of the sum and stages for a left factor with `taken` columns beside a right one of
+    out x into, of which one step takes a multiple of `inner` columns.
+
+    Step 0 holds the right factor whole, which takes too many registers where operands of matrix units come from there.
+
+    >>> small_left_blocks(16, 256, 256, 1, Goal("sm_90")), small_left_blocks(16, 256, 256, 1, Goal("gfx942"))
+    ((8, 0, 3), (4, 64, 2))
+    """
+    for rows, step, stages in ((128, 0, 3), (64, 0, 3), (64, 64, 3), (64, 64, 2), (32, 32, 2)):
+        if rows < taken or step % inner or (goal.narrow and not step):
+            continue
+        held, buffers = (step, stages - 1) if step else (into, 1)
+        if 2 * max(buffers * held * (rows + out), rows * out) <= goal.shared:
+            return rows // taken, step // inner, stages
     return None
 
 
