@@ -18,6 +18,7 @@ PAGES = {
     "index": ROOT / "README.md",
     "language": ROOT / "docs/language.md",
     "encrypted": ROOT / "docs/encrypted.md",
+    "gpu": ROOT / "docs/gpu.md",
     "architecture": ROOT / "docs/architecture.md",
     "contributing": ROOT / "CONTRIBUTING.md",
     "changelog": ROOT / "CHANGELOG.md",

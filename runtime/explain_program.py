@@ -28,10 +28,10 @@ def explain_expression(expression: Expression, sizes: Mapping[str, int], target:
         return explain_stages(expression, sizes, target, explain_expression)
     planned = expression.planned(sizes)
     bound = _bound(expression, planned, sizes) if target == "cpu" else None
-    plans: dict[str, list[Any]] = {}
+    bound_steps: dict[str, list[Any]] = {}
     for step in bound.steps if bound else ():
-        plans.setdefault(step.equation, []).append(step.plan)
-    steps = tuple(_step(e, sizes, plans.get(e.name, [])) for e in planned.called.equations)
+        bound_steps.setdefault(step.equation, []).append(step)
+    steps = tuple(_step(e, sizes, bound_steps.get(e.name, [])) for e in planned.called.equations)
     naive, chosen = naive_cost(expression.program, sizes), count_program(planned.called, sizes)
     ahead = [e.name for e in (*planned.made.equations, *planned.program.equations) if e.name in planned.cpu.constants]
     return replace(
@@ -124,7 +124,9 @@ def _bound(expression: Expression, planned: Planned, sizes: Mapping[str, int]) -
     return planned.cpu.bind(sizes, operands, specialise=expression.options.specialise)
 
 
-def _step(equation: Equation, sizes: Mapping[str, int], plans: Sequence[Any]) -> StepNote:
+def _step(equation: Equation, sizes: Mapping[str, int], steps: Sequence[Any]) -> StepNote:
+    plans = [step.plan for step in steps]
+    sliced = next((step.slices for step in steps if step.slices), "")
     cost = count(equation, sizes)
     inputs = tuple(dict.fromkeys(r.tensor for r in reads(equation.expr)))
     return StepNote(
@@ -134,9 +136,9 @@ def _step(equation: Equation, sizes: Mapping[str, int], plans: Sequence[Any]) ->
         extents=tuple((i.name, i.extent.evaluate(sizes)) for i in equation.indices),
         flops=cost.flops,
         bytes=cost.bytes,
-        kernel="\n".join(line for p in plans for line in p.describe().splitlines()[1:]),
+        kernel="\n".join([*([sliced] if sliced else []), *(x for p in plans for x in p.describe().splitlines()[1:])]),
         family=" + ".join(p.family for p in plans),
-        predicted_ns=sum(p.nanoseconds for p in plans),
+        predicted_ns=sum(step.plan.nanoseconds * step.times for step in steps),
     )
 
 

@@ -61,7 +61,7 @@ class Group:
 def groups(circuit: c.Circuit) -> tuple[tuple[Group, ...], dict[tuple[int, int], int]]:
     """The boxes in order of columns, and how many values go from one box to another.
 
-    >>> from .layout import Packing
+    >>> from .core.layout import Packing
     >>> b = c.Builder(8)
     >>> x = b.input("x", 0)
     >>> made = b.circuit({"x": Packing.vector(8)}, {"y": (Packing.vector(8), (b.add(x, b.rotate(x, 4)),))})

@@ -7,8 +7,8 @@ lives do not overlap share one), constants (tables, and the values of constant i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -17,11 +17,15 @@ import numpy as np
 
 from ...ir.errors import ShapeError
 from ...ir.expr import Equation, Program, reads
+from .calibration import rates
 from .equations import Counting, EquationTemplate, Operand, Step
 from .launch import Call
+from .machine import host
 from .native_record import Executable, Layout
 from .orders import Orders
+from .pool import get_threads
 from .schedule import Plan, launch, schedule
+from .slices import Slices, chains, cut, shrunk, slices
 
 Array = np.ndarray[Any, Any]
 
@@ -35,10 +39,14 @@ SLOWER = 5.0  # times that a kernel made for other sizes may be slower than pred
 
 @dataclass(frozen=True)
 class BoundStep:
-    """What `explain` says about one kernel: the equation that it computes, and the plan that was chosen for it."""
+    """What `explain` says about one kernel: the equation that it computes, and the plan that was chosen for it; where
+    the equation is computed in slices, the plan for one of them, how many there are, and a text that says so.
+    """
 
     equation: str
     plan: Plan
+    times: int = 1
+    slices: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class CpuProgram:
         self.fixed = {name: number for number, name in reversed(list(enumerate(names)))}
         self.orders = Orders(program, self.templates)
         self.last_use = _last_uses([t.equation for t in self.templates])
+        self.chains = chains(program, self.templates)
 
     def bind(
         self,
@@ -93,13 +102,16 @@ class CpuProgram:
                 raise ShapeError(f"{equation.name} would have the shape {shape}: no memory holds it", code="too-large")
             layouts[equation.name] = layout or Layout.dense(equation.dtype, shape)
         layouts |= self.orders.choose(sizes, layouts)
-        buffers = _Buffers(self, layouts)
+        found = slices(self.chains, self.templates, sizes, layouts, host(), rates, get_threads())
+        for one in found:
+            layouts |= shrunk(one, self.templates, layouts)
+        buffers = _Buffers(self, layouts, found)
         placed: list[tuple[Call, list[tuple[int, int]]]] = []
         notes: list[BoundStep] = []
         gains = stands_in = False
-        for position, template in enumerate(self.templates):
+        for position, work in _in_order(self.templates, found):
             buffers.release(position)
-            for step in template.contractions(sizes, layouts):
+            for template, step in _steps(work, self.templates, sizes, layouts):
                 if any(a.extent == 0 and not a.reduced for a in step.problem.axes):
                     continue
                 if any(a.extent >= TOO_LARGE for a in step.problem.axes):
@@ -115,6 +127,8 @@ class CpuProgram:
                 spaces = buffers.place(step, plan)
                 placed += [(call, spaces) for call in launch(plan)]
                 notes.append(BoundStep(template.equation.name, plan))
+            if isinstance(work, Slices):
+                notes[-work.count * len(work.chain.positions) :] = _notes(work, self.templates, notes)
         executable = Executable(
             calls=tuple(_renumbered(call, spaces, buffers) for call, spaces in placed),
             operands=tuple(layouts[n] for n in self.arguments),
@@ -127,6 +141,45 @@ class CpuProgram:
             spent = max(executable.work, 1.0) * (SLOWER if stands_in else 1.0)
             recheck = int(min(max(WORTH / spent, 200), 1 << 30))
         return Bound(executable, tuple(notes), recheck)
+
+
+def _in_order(
+    templates: Sequence[EquationTemplate], found: Sequence[Slices]
+) -> Iterator[tuple[int, EquationTemplate | Slices]]:
+    """What is done at each position: an equation, or at the last one of a chain all slices of the chain."""
+    last = {one.chain.positions[-1]: one for one in found}
+    inner = {k for one in found for k in one.chain.positions[:-1]}
+    for position, template in enumerate(templates):
+        if position not in inner:
+            yield position, last.get(position, template)
+
+
+def _steps(
+    work: EquationTemplate | Slices,
+    templates: Sequence[EquationTemplate],
+    sizes: Mapping[str, int],
+    layouts: MutableMapping[str, Layout],
+) -> Iterator[tuple[EquationTemplate, Step]]:
+    """The steps of an equation, or of a chain slice by slice."""
+    if isinstance(work, EquationTemplate):
+        for step in work.contractions(sizes, layouts):
+            yield work, step
+        return
+    chain = work.chain
+    inner = frozenset(templates[k].equation.name for k in chain.positions[:-1])
+    whole = [templates[k].contractions(sizes, layouts)[0] for k in chain.positions]
+    for start, length in work.bounds:
+        for k, index, step in zip(chain.positions, chain.indices, whole, strict=True):
+            yield templates[k], cut(step, templates[k], index, inner, start, length)
+
+
+def _notes(work: Slices, templates: Sequence[EquationTemplate], notes: Sequence[BoundStep]) -> list[BoundStep]:
+    """One note for each equation of a chain, in place of those for all slices, which stand last."""
+    chain = work.chain
+    turns = " and ".join(templates[k].equation.name for k in chain.positions) + " in turn for each"
+    first = notes[-work.count * len(chain.positions) :][: len(chain.positions)]
+    texts = (f"{work.count} slices of {work.length} of {index}, {turns}" for index in chain.indices)
+    return [replace(note, times=work.count, slices=text) for note, text in zip(first, texts, strict=True)]
 
 
 def _gains(plan: Plan) -> bool:
@@ -168,9 +221,13 @@ class _Buffers:
     constants.
     """
 
-    def __init__(self, program: CpuProgram, layouts: Mapping[str, Layout]) -> None:
+    def __init__(self, program: CpuProgram, layouts: Mapping[str, Layout], found: Sequence[Slices] = ()) -> None:
         self.layouts = layouts
-        self.last_use = program.last_use
+        self.last_use = dict(program.last_use)
+        for one in found:  # all of a chain is done at the position of its last equation
+            for k in one.chain.positions:
+                for read in reads(program.templates[k].equation.expr):
+                    self.last_use[read.tensor] = max(self.last_use[read.tensor], one.chain.positions[-1])
         self.values = program.constants
         self.fixed = program.fixed
         self.count = len(program.arguments) + len(program.program.outputs)

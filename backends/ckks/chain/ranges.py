@@ -114,7 +114,7 @@ def bound(node: c.Node, args: Sequence[Slots], plain: Slots, coefficients: int) 
 def magnitudes(circuit: c.Circuit, ranges: Mapping[str, float], vectors: Vectors, wide: bool = False) -> list[float]:
     """The largest magnitude of each value.
 
-    >>> from .layout import Packing
+    >>> from ..core.layout import Packing
     >>> b = c.Builder(8)
     >>> x = b.input("x", 0)
     >>> packing = Packing.vector(8)

@@ -61,7 +61,7 @@ class Scales:
 def bind(circuit: c.Circuit, parameters: Parameters) -> Scales:
     """The scales of a circuit on a chain.
 
-    >>> from .layout import Packing
+    >>> from ..core.layout import Packing
     >>> b = c.Builder(4096)
     >>> x = b.input("x", 0)
     >>> y = b.rescale(b.multiply_plain(x, Ones(4096)))

@@ -18,7 +18,7 @@ from .problem import EncryptedProgram, Linear, Slot, Term, clear_names
 def dense(program: EncryptedProgram) -> EncryptedProgram:
     """The program with a full matrix in place of the terms of each linear map that has coefficients.
 
-    >>> from ...ir.text import parse_ir
+    >>> from ....ir.text import parse_ir
     >>> from .lower import lower
     >>> text = "input d: f64[2]\\ninput encrypted x: f64[2]\\ny[i]: f64[2] = mul(d[i], x[i]) over i<2\\nreturn y"
     >>> dense(lower(parse_ir(text))).clear.equations[0].shape[0].constant

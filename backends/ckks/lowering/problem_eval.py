@@ -23,7 +23,7 @@ def evaluate(
     """The outputs by name (encrypted ones and clear results) for the values of the inputs.
 
     >>> from .problem import Slot, Term
-    >>> from ...ir.expr import Program
+    >>> from ....ir.expr import Program
     >>> i, j = Slot((("i", 1),)), Slot((("j", 1),))
     >>> total = Linear("y", "x", (Term((("j", 3),), (), (j,), factor=2.0),))
     >>> shapes = {"x": (3,), "y": ()}

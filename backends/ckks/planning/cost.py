@@ -135,7 +135,7 @@ _COUNTED = {
 def work(circuit: c.Circuit, prices: Prices, levels: int) -> Work:
     """Counts and predicted milliseconds of a circuit on a chain of `levels` levels.
 
-    >>> from .layout import Packing
+    >>> from ..core.layout import Packing
     >>> b = c.Builder(4096)
     >>> x = b.input("x", 0)
     >>> packing = Packing.vector(4096)

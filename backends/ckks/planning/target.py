@@ -21,8 +21,8 @@ STEPS = (Linear, Product, Sum, Polynomial)
 def lower_bound(program: EncryptedProgram, rings: Sequence[int], rates: Rates = DEFAULTS) -> float:
     """Milliseconds that every plan of a program takes at least at these rates, in the best of the rings.
 
-    >>> from ...ir.text import parse_ir
-    >>> from .lower import lower
+    >>> from ....ir.text import parse_ir
+    >>> from ..lowering.lower import lower
     >>> inputs = "input A: f64[512, 512]\\ninput encrypted x: f64[512]\\n"
     >>> product = "y[i]: f64[512] = einsum[plustimes, f64](j; A[i, j], x[j]) over i<512, j<512\\nreturn y"
     >>> bound = lower_bound(lower(parse_ir(inputs + product)), (8192,))
@@ -116,8 +116,8 @@ def depth(program: EncryptedProgram) -> tuple[int, tuple[Step, ...]]:
 
     A map without coefficients counts for nothing: layouts may do it. Polynomials count as they are evaluated.
 
-    >>> from ...ir.text import parse_ir
-    >>> from .lower import lower
+    >>> from ....ir.text import parse_ir
+    >>> from ..lowering.lower import lower
     >>> inputs = "input encrypted x: f64[2]\\ninput encrypted z: f64[2]\\n"
     >>> text = inputs + "y[i]: f64[2] = mul(mul(x[i], x[i]), z[i]) over i<2\\nreturn y"
     >>> depth(lower(parse_ir(text)))[0]

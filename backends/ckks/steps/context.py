@@ -95,7 +95,7 @@ class Context:
     def slots(self) -> int:
         """Slots of a ciphertext.
 
-        >>> from .cost import Prices
+        >>> from ..planning.cost import Prices
         >>> Context(8192, 1, Prices(8192), {}).slots
         4096
         """
