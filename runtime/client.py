@@ -25,6 +25,7 @@ from ..backends.ckks.execution.bundle import ClientKeys
 from ..backends.ckks.execution.envelope import Envelope, Header, rejected
 from ..backends.ckks.execution.exchange import Exchange
 from ..backends.ckks.execution.keys import generate
+from ..backends.ckks.execution.passphrase import Passphrase, lock, locked, unlock
 from ..backends.ckks.execution.seal import Secret
 from ..ir.errors import EncryptionError
 from .encrypted_files import CLEAR, Agreement, Ciphertexts, Path, check_names, checked
@@ -38,7 +39,9 @@ Array = np.ndarray[Any, Any]
 
 
 class Client:
-    """The side that knows the data. Keep its file to yourself: with it, everything can be decrypted."""
+    """The side that knows the data. Keep its file to yourself: with it (and its passphrase, if it has one), everything
+    can be decrypted.
+    """
 
     def __init__(self, keys: ClientKeys, agreement: Agreement) -> None:
         self.agreement, self._keys = agreement, keys
@@ -89,14 +92,29 @@ class Client:
             results[name] = _loaded(found.part(CLEAR + name))
         return self.agreement.given(results)
 
-    def save(self, path: Path) -> None:
-        """Write the secret bundle to a file that only its owner can read."""
-        envelope.write(path, self._keys.to_bytes(), secret=True)
+    def save(self, path: Path, passphrase: Passphrase | None = None) -> None:
+        """Write the secret bundle to a file that only its owner can read; with a passphrase, encrypted under it.
+
+        Raises `BackendError` for a passphrase where the package `cryptography` is not installed.
+        """
+        data = self._keys.to_bytes()
+        envelope.write(path, data if passphrase is None else lock(data, passphrase), secret=True)
 
     @staticmethod
-    def load(path: Path) -> Client:
-        """The client in a file. Raises `EnvelopeError` for a damaged file, or one of another kind."""
-        keys = ClientKeys.from_bytes(envelope.read(path))
+    def load(path: Path, passphrase: Passphrase | None = None) -> Client:
+        """The client in a file.
+
+        Raises `EnvelopeError` for a damaged file, one of another kind, a file that needs a passphrase or another one,
+        and for a passphrase where the file has none.
+        """
+        data = envelope.read(path)
+        if locked(data):
+            if passphrase is None:
+                raise rejected(f"'{path}' is under a passphrase", "locked", "Client.load(path, passphrase=...)")
+            data = unlock(data, passphrase)
+        elif passphrase is not None:
+            raise rejected(f"'{path}' is under no passphrase", "not-locked", "client.save(path, passphrase=...)")
+        keys = ClientKeys.from_bytes(data)
         return Client(keys, Agreement.from_text(keys.plan))
 
     @cached_property

@@ -63,7 +63,8 @@ class EncryptedExplanation:
     """What was compiled for encrypted inputs, and why.
 
     `figures` are those of `EncryptedCompiled.stats`; `steps` one line for each step of the plan, with its method;
-    `layouts` where every value lies, as digits of slots (high to low) and positions in them.
+    `layouts` where every value lies, as digits of slots (high to low) and positions in them; `sharing` what a second
+    process would do for the time.
     """
 
     title: str
@@ -79,6 +80,7 @@ class EncryptedExplanation:
     near_misses: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    sharing: str = ""
 
     @property
     def summary(self) -> str:
@@ -186,6 +188,24 @@ def explain_encrypted(compiled: EncryptedCompiled) -> EncryptedExplanation:
         near_misses=near_texts(compiled.near_misses),
         warnings=tuple(several_ciphertexts(compiled)),
         notes=NO_PRIVACY,
+        sharing=shared(plan),
+    )
+
+
+def shared(plan: Plan) -> str:
+    """What two processes would take, by the prices that decide whether `Server.processes = 0` takes them."""
+    from ..backends.ckks.chain.scales import bind
+    from ..backends.ckks.execution.partition import START, partition
+    from ..backends.ckks.planning.cost import Prices
+
+    parameters = plan.parameters
+    found = partition(plan.circuit, bind(plan.circuit, parameters), Prices(parameters.ring, plan.rates), 2)
+    both = found.milliseconds + START
+    handed = f"{found.transfers} ciphertext{'' if found.transfers == 1 else 's'} handed over"
+    verdict = "which pays: server.processes = 2" if both < found.alone else "which does not pay"
+    return (
+        f"{duration(both * 1e6)} by two processes with their start, {duration(found.alone * 1e6)} by one "
+        f"(reading and answering included); {handed}, {verdict}"
     )
 
 
@@ -252,7 +272,7 @@ def _sections(note: EncryptedExplanation) -> list[RenderableType]:
 
     if note.warnings:
         section("warnings", *(plain(f"- {line}", "yellow") for line in note.warnings))
-    section("encryption", plain(note.parameters), _figures_table(note.figures))
+    section("encryption", plain(note.parameters), _figures_table(note.figures, note.sharing))
     section("program", plain(note.program.strip("\n")))
     if note.findings:
         section("structure", *finding_lines(note.findings))
@@ -272,7 +292,7 @@ def _sections(note: EncryptedExplanation) -> list[RenderableType]:
     return parts
 
 
-def _figures_table(figures: Mapping[str, Any]) -> RenderableType:
+def _figures_table(figures: Mapping[str, Any], sharing: str) -> RenderableType:
     from rich.table import Table
 
     f = figures
@@ -288,6 +308,7 @@ def _figures_table(figures: Mapping[str, Any]) -> RenderableType:
                   f"{approximated}"),
         ("time", f"{duration(f['predicted_seconds'] * 1e9)} of one core, predicted; "
                  f"planned in {duration(f['planning_seconds'] * 1e9)}"),
+        ("processes", sharing),
     )  # fmt: skip
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
     table.add_column("", no_wrap=True, style="dim")

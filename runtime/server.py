@@ -23,13 +23,17 @@ import numpy as np
 
 from ..backends.ckks.chain.fitting import check_values
 from ..backends.ckks.chain.noise import predict
-from ..backends.ckks.execution import envelope, execute, keys
+from ..backends.ckks.execution import envelope, execute, keys, processes
 from ..backends.ckks.execution.bundle import ServerKeys
 from ..backends.ckks.execution.encodings import Encodings
 from ..backends.ckks.execution.envelope import Envelope, Header
 from ..backends.ckks.execution.exchange import Exchange, executed
+from ..backends.ckks.execution.partition import Partition, best, partition
+from ..backends.ckks.planning.cost import Prices
+from ..ir.errors import BackendError
 from .encrypted_files import CLEAR, Agreement, Ciphertexts, Path, check_names, checked, clear_tensors
 from .operands import as_array
+from .threads import get_threads
 
 if TYPE_CHECKING:
     from ..backends.ckks.execution.seal import EvaluationKeys
@@ -37,23 +41,32 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+MOST_PROCESSES = 64
+
 
 class Server:
     """The side that computes.
 
-    `progress` is told how many operations of how many are done, during each run. After a run, `executed` has what it
-    did, under the names of the plan's `stats`, and `seconds` the CPU time of its parts: "check" the message, "load" the
-    ciphertexts, "bind" the clear tensors, "evaluate" (with what is not encoded yet), "answer".
+    `processes` is the number of processes that share a run, each on a core of its own; 0 leaves it to the plan, which
+    takes as many as are predicted to be quickest on the CPUs that there are. Results are the same to the last bit.
+    (They are forked: a process that has threads had better stay with 1, as it is by default.)
+
+    `progress` is told how many operations of how many are done (of those of this process), during each run. After a
+    run, `executed` has what it did, under the names of the plan's `stats`, and `seconds` the CPU time of its parts:
+    "check" the message, "load" the ciphertexts, "bind" the clear tensors, "evaluate" (with what is not encoded yet),
+    "answer".
     """
 
     def __init__(self, bundle: ServerKeys, agreement: Agreement, constants: Mapping[str, Array] | None = None) -> None:
         self.agreement = agreement
         self.executed: dict[str, int] = {}
         self.seconds: dict[str, float] = {}
+        self.processes = 1
         self.progress: Callable[[int, int], None] | None = None
         self._bundle = bundle
         self._constants = dict(constants or {})
         self._bound: tuple[bytes, Encodings, dict[str, Array]] | None = None
+        self._divided: dict[int, Partition] = {}
         self._held = False  # whether `_bound` is for the constants, of which nobody else has the arrays
 
     @property
@@ -79,24 +92,61 @@ class Server:
         `EnvelopeError` for a message that was changed, or is of another plan or other keys.
         """
         clock = _Clock()
-        plan, exchange, program = self.agreement.hash, self._exchange, self.plan.program
+        plan, program = self.agreement.hash, self.plan.program
         found = envelope.unwrap(ciphertexts.data, envelope.CIPHERTEXTS, self._bundle.integrity, plan, self._bundle.id)
         clock("check")
-        uploads, held = exchange.ciphertexts(found.parts), self._keys
+        held = self._keys
         clock("load")
         encodings, results = self._bind(clear)
         clock("bind")
-        circuit, source = exchange.circuit, program.clear.source
-        done = execute.run(circuit, exchange.scales, exchange.scheme, held, uploads, encodings, self.progress, source)
-        clock("evaluate")
-        lowest = max(exchange.scheme.level(each) for row in done.outputs.values() for each in row)
-        parts = exchange.answer(done.outputs)
+        parts = self._evaluated(found.parts, held, encodings, clock)
         parts |= {CLEAR + name: _stored(results[name]) for name in program.results}
         header = Header(envelope.RESULT, plan, self._bundle.id, found.header.request)
         answer = Ciphertexts.from_bytes(envelope.wrap(Envelope(header, parts), self._bundle.integrity))
         clock("answer")
-        self.executed, self.seconds = executed(done.executed, lowest), clock.seconds
+        self.seconds = clock.seconds
         return answer
+
+    def divided(self, number: int | None = None) -> Partition:
+        """How a run is divided among so many processes (`self.processes` if nothing is said): what `run` does, and the
+        milliseconds that it is predicted to take.
+        """
+        wanted = self.processes if number is None else number
+        if type(wanted) is not int or not 0 <= wanted <= MOST_PROCESSES:
+            raise BackendError(
+                f"{wanted!r} is no number of processes",
+                code="bad-processes",
+                help=f"an integer up to {MOST_PROCESSES}, 0 for as many as pay",
+            )
+        if wanted not in self._divided:
+            circuit, scales = self.plan.circuit, self._exchange.scales
+            prices = Prices(self.plan.parameters.ring, self.plan.rates)
+            if wanted == 0:
+                self._divided[wanted] = best(circuit, scales, prices, get_threads() if processes.available() else 1)
+            else:
+                self._divided[wanted] = partition(circuit, scales, prices, wanted)
+        return self._divided[wanted]
+
+    def _evaluated(
+        self, uploads: Mapping[str, bytes], held: EvaluationKeys, encodings: Encodings, clock: _Clock
+    ) -> dict[str, bytes]:
+        """The ciphertexts of the results. What was done goes to `executed`."""
+        exchange, source = self._exchange, self.plan.program.clear.source
+        circuit, scales, scheme = exchange.circuit, exchange.scales, exchange.scheme
+        divided = self.divided() if self.processes != 1 else None
+        if divided is not None and divided.processes > 1:
+            work = processes.Work(circuit, scales, scheme, held, encodings, exchange.reader(uploads), source)
+            outcome = processes.run(work, divided, self.progress)
+            clock("evaluate", outcome.seconds)
+            self.executed = executed(outcome.executed, outcome.lowest)
+            return exchange.named(outcome.answers)
+        loaded = exchange.ciphertexts(uploads)
+        clock("load")
+        done = execute.run(circuit, scales, scheme, held, loaded, encodings, self.progress, source)
+        clock("evaluate")
+        lowest = max(scheme.level(each) for row in done.outputs.values() for each in row)
+        self.executed = executed(done.executed, lowest)
+        return exchange.answer(done.outputs)
 
     def bind(self, /, **clear: Any) -> None:
         """Keep copies of clear inputs, so that they need not be given to `run`, and encode them ahead of the first run.
@@ -166,15 +216,16 @@ class Server:
 
 
 class _Clock:
-    """CPU seconds since the last call, by what was done in them."""
+    """CPU seconds by what was done in them, since the last call and (`more`) in other processes."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.process_time()
 
-    def __call__(self, name: str) -> None:
+    def __call__(self, name: str, more: float = 0.0) -> None:
         now = time.process_time()
-        self.seconds[name], self._last = now - self._last, now
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last + more
+        self._last = now
 
 
 def _stored(array: Array) -> bytes:

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 HEAVY = {
-    "IPython", "click", "cotengra", "jax", "lark", "llvmlite", "matplotlib", "opt_einsum", "rich", "scipy", "tenseal",
-    "torch", "triton",
+    "IPython", "click", "cotengra", "cryptography", "jax", "lark", "llvmlite", "matplotlib", "opt_einsum", "rich",
+    "scipy", "tenseal", "torch", "triton",
 }  # fmt: skip
 
 

@@ -29,8 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 ENCRYPTED = ("core", "lowering", "steps", "linear", "products", "chain", "planning", "execution")
 # Loaded on first use only. `import stein` must not pay for them (tests/test_import.py looks at the running process).
 HEAVY = {
-    "click", "cotengra", "jax", "lark", "llvmlite", "matplotlib", "mpmath", "opt_einsum", "rich", "scipy",
-    "tenseal", "torch", "triton",
+    "click", "cotengra", "cryptography", "jax", "lark", "llvmlite", "matplotlib", "mpmath", "opt_einsum", "rich",
+    "scipy", "tenseal", "torch", "triton",
 }  # fmt: skip
 MOST_LINES = 600  # a file is about one job; 500 lines is the aim
 

@@ -156,3 +156,15 @@ def test_what_cannot_be_evaluated_is_refused_at_its_place(text: str) -> None:
     with pytest.raises(EncryptionError, match=REFUSED[text]) as caught:
         lower(program)
     assert caught.value.line == 1 and caught.value.help
+
+
+def test_a_gram_matrix_reads_two_maps() -> None:
+    """Each may lay its result out as the product wants it; a square needs one."""
+    gram = typed("W: f64[4,4]\nx: encrypted f64[4,4]\nH[i,k] = W[i,j] * x[j,k]\nG[i,j] = H[i,k] * H[j,k]")
+    first, second, product = lower(gram).steps
+    assert isinstance(first, Linear) and isinstance(second, Linear) and first.terms == second.terms
+    assert isinstance(product, Product) and product.operands == (first.name, second.name)
+    check(gram, lower(gram))
+    square = typed("W: f64[4,4]\nx: encrypted f64[4,4]\nH[i,k] = W[i,j] * x[j,k]\nG[i] = H[i,k] * H[i,k]")
+    assert len(lower(square).steps) == 2
+    check(square, lower(square))

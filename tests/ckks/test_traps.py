@@ -141,10 +141,28 @@ def test_the_trap_of_a_zero_plaintext(secret: Secret, evaluator: Evaluator) -> N
         evaluator.multiply_plain(a, zero)
 
 
-def test_values_that_cancel_raise_a_users_error(secret: Secret, evaluator: Evaluator) -> None:
+@pytest.mark.parametrize("reuse", [False, True])
+def test_values_that_cancel_are_zero_from_then_on(secret: Secret, evaluator: Evaluator, reuse: bool) -> None:
+    """SEAL raises for every result that is zero for all inputs, and for all that follows from it."""
     a = secret.encrypt(x, SCALE)
-    with pytest.raises(EncryptionError, match="cancel exactly"):
-        evaluator.subtract(a, evaluator.copy(a))
+    with pytest.raises(RuntimeError, match="transparent"):
+        evaluator.inner.sub(a, evaluator.copy(a), S.Ciphertext())
+    zero = evaluator.subtract(evaluator.copy(a), a, reuse=reuse)
+    assert zero.is_transparent() and not secret.decrypt(zero).any()
+    square = evaluator.rescale(evaluator.relinearise(evaluator.multiply(zero, zero)))
+    for made in (evaluator.rotate(zero, 1), evaluator.negate(zero), evaluator.add(zero, evaluator.copy(zero)), square):
+        assert not secret.decrypt(made).any()
+    product = evaluator.rescale(evaluator.multiply_plain(evaluator.copy(zero), factor(secret, x), reuse=reuse))
+    assert not secret.decrypt(evaluator.switch(product) if product.coeff_modulus_size() > 1 else product).any()
+    ones = secret.scheme.encode(np.ones(SLOTS), 0, SCALE)
+    assert np.abs(secret.decrypt(evaluator.add_plain(evaluator.copy(zero), ones, reuse=reuse)) - 1).max() < CLOSE
+    assert np.abs(secret.decrypt(evaluator.add(zero, a, reuse=reuse)) - x).max() < CLOSE
+
+
+def test_other_errors_of_seal_stay_errors(secret: Secret, evaluator: Evaluator) -> None:
+    a = secret.encrypt(x, SCALE)
+    with pytest.raises((RuntimeError, ValueError), match="scale"):
+        evaluator.add(evaluator.multiply(a, a), a)
 
 
 # --- 6: scales --------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class Encodings:
         self.made = 0  # encodings so far
         self._by_node: dict[int, Plaintext] = {}
         self._by_content: dict[tuple[bytes, int, float, bool], Plaintext] = {}
-        self._lock = Lock()
+        self.lock = Lock()  # of what is kept; a process is forked while nobody else has it
 
     def of(self, number: int) -> Plaintext:
         """The encoding that a node multiplies by or adds."""
@@ -76,7 +76,7 @@ class Encodings:
             plain = self.scheme.encode(vector, node.level, scale, factor)
         parameters = self.scheme.parameters
         size = (parameters.levels - node.level + 1) * parameters.ring * 8
-        with self._lock:
+        with self.lock:
             self.made += fresh
             if key not in self._by_content and self.bytes + size <= self.budget:
                 self._by_content[key] = plain

@@ -38,7 +38,8 @@ TAG_BYTES = 32
 PUBLIC = b"stein: a checksum, not a secret."  # the key of tags that anybody may make
 
 PLAN, CLIENT, SERVER, CIPHERTEXTS, RESULT = "plan", "client keys", "server keys", "ciphertexts", "result"
-KINDS = (PLAN, CLIENT, SERVER, CIPHERTEXTS, RESULT)
+LOCKED = "locked client keys"  # the client's file under a passphrase: see `passphrase`
+KINDS = (PLAN, CLIENT, SERVER, CIPHERTEXTS, RESULT, LOCKED)
 MESSAGES = frozenset({CIPHERTEXTS, RESULT})  # what needs the shared integrity key
 
 NO_KEY, NO_REQUEST, NO_PLAN = bytes(16), bytes(16), bytes(32)

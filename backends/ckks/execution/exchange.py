@@ -6,7 +6,7 @@ where the elements of a tensor lie. What is not so is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,18 +43,35 @@ class Exchange:
 
         Raises `EnvelopeError` where they are not exactly what the circuit reads.
         """
-        _exactly(parts, (_part(*key) for key in self.inputs))
+        read = self.reader(parts)
         found: dict[str, list[Ciphertext]] = {
             name: [None] * packing.ciphertexts for name, packing in self.circuit.uploads.items()
         }
         for (name, number), node in self.inputs.items():
-            data = parts[_part(name, number)]
-            found[name][number] = self.scheme.load_ciphertext(data, 0, self.scales.values[node])
+            found[name][number] = read(node)
         return found
+
+    def reader(self, parts: Mapping[str, bytes]) -> Callable[[int], Ciphertext]:
+        """What reads the upload of an input node, when it is wanted. `parts` must have been authenticated.
+
+        Raises `EnvelopeError`, at once or later, where they are not exactly what the circuit reads.
+        """
+        _exactly(parts, (_part(*key) for key in self.inputs))
+        names = {node: _part(*key) for key, node in self.inputs.items()}
+
+        def read(node: int) -> Ciphertext:
+            return self.scheme.load_ciphertext(parts[names[node]], 0, self.scales.values[node])
+
+        return read
 
     def answer(self, outputs: Mapping[str, Sequence[Ciphertext]]) -> dict[str, bytes]:
         """The ciphertexts of the results, by name and number."""
         return {_part(name, k): dump(each) for name, row in outputs.items() for k, each in enumerate(row)}
+
+    def named(self, answers: Mapping[int, bytes]) -> dict[str, bytes]:
+        """The same for bytes of ciphertexts by their nodes."""
+        downloads = self.circuit.downloads.items()
+        return {_part(name, k): answers[node] for name, (_, nodes) in downloads for k, node in enumerate(nodes)}
 
     def decrypted(self, secret: Secret, parts: Mapping[str, bytes]) -> dict[str, Array]:
         """The results in clear. Raises `EnvelopeError` where the parts are not exactly the circuit's results."""

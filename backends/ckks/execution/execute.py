@@ -40,7 +40,7 @@ def run(
     """Evaluate a circuit on the ciphertexts of each encrypted input, which are left as they are.
 
     `progress` is told how many operations of how many are done. Raises `EncryptionError`, at the place of the
-    expression in `source`, for keys that lack a step and for values that cancel.
+    expression in `source`, for keys that lack a step.
     """
     evaluator = Evaluator(scheme, keys)
     values: dict[int, Ciphertext] = {}
@@ -56,12 +56,9 @@ def run(
         else:
             free = tuple(a in freed and a not in given for a in node.args)
             try:
-                value = _operation(evaluator, number, node, args, free, scales, encodings)
+                value = operation(evaluator, number, node, args, free, scales, encodings)
             except EncryptionError as error:
-                spans = circuit.spans(number)
-                raise type(error)(
-                    error.sentence, code=error.code, source=source, spans=spans, help=error.help
-                ) from None
+                raise placed(error, circuit, number, source) from None
         values[number] = value
         executed[node.kind] += 1
         for v in freed:
@@ -72,7 +69,12 @@ def run(
     return Execution(outputs, dict(executed))
 
 
-def _operation(
+def placed(error: EncryptionError, circuit: c.Circuit, number: int, source: Source) -> EncryptionError:
+    """The error at the place of a node's expression."""
+    return type(error)(error.sentence, code=error.code, source=source, spans=circuit.spans(number), help=error.help)
+
+
+def operation(
     evaluator: Evaluator,
     number: int,
     node: c.Node,

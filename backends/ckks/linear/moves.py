@@ -77,17 +77,18 @@ def cover(source: Packing, wanted: Packing, size: int, slots: int) -> Cover | No
     counts = np.bincount(taken)
     ends = np.cumsum(counts)
     starts = ends - counts
-    waiting = np.ones(len(targets), dtype=bool)
+    waiting, left = np.ones(len(targets), dtype=bool), len(targets)
     chosen: dict[int, Array] = {}
-    while waiting.any():
+    while left:
         best = int(np.argmax(counts))
+        if left > (MOST_OFFSETS - len(chosen)) * counts[best]:  # none that follows serves more
+            return None
         rows = distinct(served[starts[best] : ends[best]])
         rows = rows[waiting[rows]]
         waiting[rows] = False
+        left -= len(rows)
         chosen[best] = targets[rows] % slots
         counts = counts - np.bincount(codes[rows][held[rows]], minlength=len(counts))
-        if len(chosen) > MOST_OFFSETS:
-            return None
     order = sorted(chosen)
     masks = np.zeros((len(order), slots), dtype=bool)
     for number, code in enumerate(order):

@@ -19,7 +19,7 @@ from ....ir.size import Size
 from ....ir.types import F64
 from .indices import shape_of, sources
 from .placing import Placing
-from .problem import EncryptedProgram, Linear, Polynomial, Step, arguments, clear_names
+from .problem import EncryptedProgram, Linear, Polynomial, Product, Step, arguments, clear_names
 from .relabel import folded
 from .state import Blocks, State
 
@@ -35,7 +35,7 @@ def lower(
 
     Raises `EncryptionError` for what cannot be evaluated on encrypted values.
 
-    >>> from ...ir.text import parse_ir
+    >>> from ....ir.text import parse_ir
     >>> inputs = "input A: f64[2, 3]\\ninput encrypted x: f64[3]\\n"
     >>> text = inputs + "y[i]: f64[2] = einsum[plustimes, f64](k; A[i, k], x[k]) over i<2, k<3\\nreturn y"
     >>> lower(parse_ir(text)).steps[0].terms[0].coefficients
@@ -57,11 +57,11 @@ def _result(state: State, ranges: Mapping[str, float]) -> EncryptedProgram:
     outputs = tuple(n for n in state.program.outputs if n in state.encrypted)
     results = tuple(n for n in state.program.outputs if n not in state.encrypted)
     steps = folded(_needed(state.steps, outputs), state.shapes, set(outputs))
-    steps = _scaled_ahead(state, steps, outputs)
+    steps = _scaled_ahead(state, _apart(state, steps), outputs)
     named = dict.fromkeys(n for s in steps for n in clear_names(s))
     clear = _clear_program(state, tuple(dict.fromkeys((*named, *results))))
-    values = {v for s in steps for v in (s.name, *arguments(s))} | set(outputs)
-    inputs = tuple(i.name for i in state.program.inputs if i.encrypted and i.name in values)
+    inputs = tuple(i.name for i in state.program.inputs if i.encrypted)  # also one that cancels: clients have it
+    values = {v for s in steps for v in (s.name, *arguments(s))} | {*outputs, *inputs}
     shapes = {n: s for n, s in state.shapes.items() if n in values}
     return EncryptedProgram(inputs, shapes, steps, outputs, clear, dict(ranges), results)
 
@@ -74,6 +74,27 @@ def _clear_program(state: State, outputs: tuple[str, ...]) -> e.Program:
             need |= sources(equation)
     inputs = tuple(replace(i, const=False) for i in state.program.inputs if i.name in need)
     return e.Program(inputs, tuple(reversed(kept)), outputs, (), state.program.source)
+
+
+def _apart(state: State, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The steps in which a product that reads the result of a map at several places (a Gram matrix) has as many maps
+    instead, each of which may lay its result out as the product wants it. To move one result from layout to layout
+    takes a level more, and often more rotations than the map.
+    """
+    maps = {s.name: s for s in steps if isinstance(s, Linear) and any(t.coefficients is not None for t in s.terms)}
+    made: list[Step] = []
+    for step in steps:
+        if isinstance(step, Product):
+            places: dict[tuple[str, tuple[str, ...]], str] = {}
+            for name, at in zip(step.operands, step.inputs, strict=True):
+                if (name, at) not in places and name in maps and any(name == known for known, _ in places):
+                    places[name, at] = state.value(name, state.shapes[name])
+                    made.append(replace(maps[name], name=places[name, at]))
+                places.setdefault((name, at), name)
+            operands = tuple(places[key] for key in zip(step.operands, step.inputs, strict=True))
+            step = replace(step, operands=operands)
+        made.append(step)
+    return tuple(made)
 
 
 def _scaled_ahead(state: State, steps: tuple[Step, ...], outputs: tuple[str, ...]) -> tuple[Step, ...]:

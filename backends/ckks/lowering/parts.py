@@ -28,9 +28,7 @@ class Parts:
         self.placing, self.whole = placing, placing.whole
         self.name, self.slots, self.shape, self.span = name, slots, shape, span
         self.linear: dict[str, list[Term]] = {}
-        self.equal: dict[str, float] = defaultdict(
-            float
-        )  # operands that stand in the result as they are, with their factors
+        self.equal: dict[str, float] = {}  # operands that stand in the result as they are, with their factors
         self.products: list[Monomial] = []
         self.powers: dict[str, dict[int, float]] = {}
         self.bias: list[Monomial] = []
@@ -41,7 +39,7 @@ class Parts:
     def add_value(self, name: str) -> None:
         """Adds the whole value of a tensor of the result's shape."""
         if name in self.whole.encrypted:
-            self.equal[name] += 1.0
+            self._equal(name, 1.0)
         else:
             self.start = name
 
@@ -52,13 +50,16 @@ class Parts:
         elif len(monomial.reads) == 1:
             read = monomial.reads[0]
             if self._is_power(monomial):
-                self.equal[read.tensor] += monomial.factor
+                self._equal(read.tensor, monomial.factor)
             else:
                 self.linear.setdefault(read.tensor, []).extend(self.placing.linear_terms(monomial, self.slots))
         elif self._is_power(monomial):
             self.powers.setdefault(monomial.reads[0].tensor, defaultdict(float))[len(monomial.reads)] += monomial.factor
         else:
             self.products.append(monomial)
+
+    def _equal(self, name: str, factor: float) -> None:
+        self.equal[name] = self.equal.get(name, 0.0) + factor
 
     def _is_power(self, monomial: Monomial) -> bool:
         """Whether a monomial is a number times a power of one tensor, position by position."""
@@ -81,6 +82,7 @@ class Parts:
 
     def finish(self) -> None:
         """Appends the steps: one if there is one part only, else the parts and their sum."""
+        self._cancel()
         for operand in [o for o in self.equal if o in self.linear]:
             self.linear[operand].append(_identity(self.shape, self.equal.pop(operand)))
         parts: list[Step] = []
@@ -106,6 +108,35 @@ class Parts:
             operands.append((name, 1))
         total = tuple((n, float(f)) for n, f in operands)
         self.whole.steps.append(Sum(self.name, total, bias, self.span))
+
+    def _cancel(self) -> None:
+        """Leaves out what has the factor zero, and what cancels. A value of which nothing else is left still has to be
+        an encryption: zero times something encrypted, which products with plain vectors know how to do.
+        """
+        products: dict[Monomial, Monomial] = {}
+        for m in self.products:
+            alike = replace(m, factor=1.0, reads=tuple(sorted(m.reads, key=repr)))
+            first = products.get(alike)
+            products[alike] = m if first is None else replace(first, factor=first.factor + m.factor)
+        linear = {operand: _added(terms) for operand, terms in self.linear.items()}
+        reads = [self._whole_read(t) for t in (*self.equal, *self.powers)]
+        reads += [m.reads[0] for m in self.products]
+        self.products = [m for m in products.values() if m.factor]
+        self.equal = {operand: factor for operand, factor in self.equal.items() if factor}
+        powers = {t: {k: f for k, f in row.items() if f} for t, row in self.powers.items()}
+        self.powers = {t: row for t, row in powers.items() if row}
+        kept = {operand: [t for t in terms if t.factor] for operand, terms in linear.items()}
+        kept = {operand: terms for operand, terms in kept.items() if terms}
+        if not (self.products or self.equal or self.powers or kept):
+            kept = {operand: terms[:1] for operand, terms in [*linear.items()][:1]}
+            kept = kept or {reads[0].tensor: [self._zero(reads[0])]}
+        self.linear = kept
+
+    def _zero(self, read: e.Read) -> Term:
+        """Zero times an encrypted read, in every element of the value."""
+        free = indices_of(self.slots)
+        slots = tuple(s if set(s.indices) <= free and not s.modulus else Affine.constant(0) for s in read.slots)
+        return self.placing.linear_term(Monomial(0.0, (), (replace(read, slots=slots),)), self.slots)
 
     def _whole_read(self, tensor: str) -> e.Read:
         return e.Read(tensor, self.slots, F64)
@@ -215,6 +246,15 @@ class Parts:
         return len(set(names)) == len(names) and all(
             self.placing.extents[n] == k for n, k in zip(names, shape, strict=True)
         )
+
+
+def _added(terms: list[Term]) -> list[Term]:
+    """The terms, each once, with the sum of its factors."""
+    found: dict[Term, float] = {}
+    for term in terms:
+        alike = replace(term, factor=1.0)
+        found[alike] = found.get(alike, 0.0) + term.factor
+    return [replace(term, factor=factor) for term, factor in found.items()]
 
 
 def _identity(shape: tuple[int, ...], factor: float) -> Term:

@@ -64,12 +64,16 @@ class Placing:
             fitted = fit(
                 FUNCTIONS[function].numpy, approx.degree, approx.low, approx.high, self.whole.program.source, span
             )
-            self.whole.steps.append(
-                Polynomial(
-                    name, argument.tensor, fitted.coefficients, approx.low, approx.high, True, function, fitted.error,
-                    span,
-                )
-            )  # fmt: skip
+            if any(fitted.coefficients[1:]):
+                self.whole.steps.append(
+                    Polynomial(
+                        name, argument.tensor, fitted.coefficients, approx.low, approx.high, True, function,
+                        fitted.error, span,
+                    )
+                )  # fmt: skip
+            else:  # a number, whatever the argument
+                places = [Monomial(0.0, reads=(argument,)), Monomial(fitted.coefficients[0])]
+                self.place(name, argument.slots, shape, places, None, span)
         return replace(argument, tensor=name)
 
     # --- one value

@@ -93,7 +93,7 @@ def _joined(inner: Step, outer: Linear, shapes: Mapping[str, tuple[int, ...]]) -
 
 
 def _moves(step: Linear) -> bool:
-    return len(step.terms) == 1 and step.terms[0].coefficients is None
+    return len(step.terms) == 1 and step.terms[0].coefficients is None and step.terms[0].factor != 0.0
 
 
 def _bare(slots: tuple[Slot, ...], term: Term, shape: tuple[int, ...]) -> bool:
