@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..backends.gpu.precision import error_bound
 from ..backends.gpu.program import Bound
-from ..backends.gpu.steps import Drop, Launch, Product, Step, shown
+from ..backends.gpu.steps import BlockRows, Drop, Launch, Product, Step, shown
 from ..ir.count import count, count_program
 from ..ir.expr import Equation, reads
 from ..ir.text import print_program
@@ -50,6 +50,8 @@ def _step(equation: Equation, sizes: Mapping[str, int], bound: Bound) -> StepNot
     plan = next((p for p in bound.plans if equation.name in p.equations), None)
     mine = [s for s in bound.steps if _equation(_output(s)) == equation.name]
     kernels = [s for s in mine if isinstance(s, Launch | Product)]
+    past = [reader for name, reader in bound.folded if name == equation.name]
+    where = f"in the kernel of {plan.equations[-1]}" if plan else f"in the loads of {', '.join(past)}" if past else ""
     return StepNote(
         name=equation.name,
         expression=equation_formula(equation),
@@ -57,8 +59,10 @@ def _step(equation: Equation, sizes: Mapping[str, int], bound: Bound) -> StepNot
         extents=tuple((i.name, i.extent.evaluate(sizes)) for i in equation.indices),
         flops=cost.flops,
         bytes=cost.bytes,
-        kernel="\n".join(map(shown, mine)) or (f"in the kernel of {plan.equations[-1]}" if plan else ""),
-        family=f"{plan.structure}, fused" if plan else " + ".join(_family(k) for k in kernels),
+        kernel="\n".join(map(shown, mine)) or where,
+        family=f"{plan.structure}, fused"
+        if plan
+        else " + ".join(_family(k) for k in kernels) or "not made" * bool(past),
     )
 
 
@@ -76,7 +80,7 @@ def _output(step: Step) -> str:
             return output
         case Product(out=out):
             return out.tensor
-        case Drop():
+        case Drop() | BlockRows():
             return ""
         case _:
             return step.name

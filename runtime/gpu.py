@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from ..backends.gpu.bulk import ALIGNED
 from ..backends.gpu.choose import Settings
 from ..backends.gpu.kernels import Goal
 from ..backends.gpu.program import Bound, bind
-from ..backends.gpu.roofline import H200, Device, device_named
 from ..backends.gpu.target import GpuTarget
 from ..backends.gpu.views import Layout
 from ..ir.count import count_program
@@ -29,6 +29,7 @@ from ..ir.target import Target
 from .cache import Cache
 from .compiled import Compiled
 from .expression import Expression, Planned
+from .gpu_tuning import capturing, device_here, triton_version, tuning_of
 from .stages import has_linalg
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ..passes.choice import Choice
     from .explain import Explanation
 
+BULK = ("sm_90", "sm_100")  # architectures that move blocks by tensor descriptors
 PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16", "fp16")
 Tensor: TypeAlias = Any  # torch.Tensor
 Array: TypeAlias = "np.ndarray[Any, Any]"
@@ -58,20 +60,16 @@ def checked_precision(precision: Any) -> str:
     return str(precision)
 
 
+@cache
+def has_descriptors() -> bool:
+    """Whether kernels may have tensor descriptors as arguments: those of Triton 3.4 and later (or of none: texts)."""
+    found = triton_version().split(".")[:2]
+    return not all(n.isdigit() for n in found) or tuple(map(int, found)) >= (3, 4)
+
+
 def interpreted() -> bool:
     """Whether Triton runs its kernels in its interpreter, on tensors of the CPU."""
     return os.environ.get("TRITON_INTERPRET", "") == "1"
-
-
-def _device() -> Device:
-    """The rates of the GPU that is here, those of an H200 where there is none (or one that the table lacks)."""
-    torch = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available():
-        return H200
-    try:
-        return device_named(torch.cuda.get_device_name())
-    except BackendError:
-        return H200
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +97,13 @@ class GpuExpression(Expression):
     @property
     def settings(self) -> Settings:
         """How kernels are made."""
-        return Settings(self.options.precision, self.options.specialise, _device().multiprocessors)
+        device = device_here()
+        bulk = device.architecture in BULK and has_descriptors()
+        return Settings(self.options.precision, self.options.specialise, device.multiprocessors, bulk)
 
     def pricing(self) -> Target:
         """A roofline of the GPU."""
-        return self.target or GpuTarget(_device(), self.options.precision)
+        return self.target or GpuTarget(device_here(), self.options.precision)
 
     def made(self, found: Candidate, sizes: Mapping[str, int], choice: Choice | None = None) -> Planned:
         """The plan that runs a candidate; what depends on constants alone is computed ahead of the calls."""
@@ -132,14 +132,19 @@ class GpuExpression(Expression):
         assert isinstance(planned, GpuPlanned)
         return planned
 
-    def steps(self, planned: GpuPlanned, sizes: Mapping[str, int], layouts: Mapping[str, Layout]) -> Bound:
-        """The steps for operands that lie so."""
+    def steps(
+        self, planned: GpuPlanned, sizes: Mapping[str, int], layouts: Mapping[str, Layout], device: Any = None
+    ) -> Bound:
+        """The steps for operands that lie so on a device of torch (None: the one that would be used)."""
+        device = _current() if device is None else device
 
         def make() -> Bound:
-            goal = Goal.of(_device(), self.options.precision)
-            return bind(planned.called, sizes, layouts, self.settings, goal=goal)
+            goal = Goal.of(device_here(device), self.options.precision)
+            bound = bind(planned.called, sizes, layouts, self.settings, goal=goal)
+            tuning = tuning_of(device)
+            return replace(bound, settled=True) if tuning is None else tuning.known(bound)
 
-        return planned.steps.get((tuple(sizes.items()), tuple(layouts.items())), make)
+        return planned.steps.get(_key(sizes, layouts, device), make)
 
     def dense_steps(self, sizes: Mapping[str, int]) -> Bound:
         """The steps for dense operands: what is shown before a call."""
@@ -150,8 +155,11 @@ class GpuExpression(Expression):
         return self.steps(planned, sizes, layouts)
 
     def call(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The results for one tensor per argument, all on one device and of the declared types."""
-        from ..backends.gpu.run import run
+        """The results for one tensor per argument, all on one device and of the declared types.
+
+        The first call with operands that lie so tunes the kernels, unless it is being captured in a CUDA graph.
+        """
+        from ..backends.gpu.run import run, run_tuned
 
         device = tensors[0].device if tensors else None
         if device is None:
@@ -162,8 +170,32 @@ class GpuExpression(Expression):
         operands |= planned.placed.get(str(device), lambda: _placed(planned.values, device))
         used = {i.name: i.dtype for i in planned.called.inputs}
         operands = {n: t for n, t in operands.items() if n in used}
-        layouts = {n: Layout(tuple(t.shape), tuple(t.stride()), used[n]) for n, t in operands.items()}
-        return run(self.steps(planned, sizes, layouts), operands, device)
+        layouts = {
+            n: Layout(tuple(t.shape), tuple(t.stride()), used[n], t.data_ptr() % ALIGNED == 0)
+            for n, t in operands.items()
+        }
+        bound = self.steps(planned, sizes, layouts, device)
+        tuning = None if bound.settled or capturing(device) else tuning_of(device)
+        if tuning is None:
+            return run(bound, operands, device)
+        results, bound = run_tuned(bound, operands, device, tuning.pick)
+        planned.steps.put(_key(sizes, layouts, device), bound)
+        return results
+
+
+def _key(sizes: Mapping[str, int], layouts: Mapping[str, Layout], device: Any) -> object:
+    """What steps depend on."""
+    return tuple(sizes.items()), tuple(layouts.items()), str(device)
+
+
+def _current() -> Any:
+    """The device that a call would use: the current GPU, the CPU in Triton's interpreter, None where there is none."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    if interpreted():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
 
 
 def _placed(values: Mapping[str, Array], device: Any) -> dict[str, Tensor]:
@@ -248,7 +280,7 @@ class GpuCompiled(Compiled):
             return False
         if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             return False
-        return kind == "cuda" or not is_recorded(values)
+        return not torch.is_autocast_enabled("cuda") if kind == "cuda" else not is_recorded(values)
 
     def _on_gpu(self, values: Sequence[Any], out: Any) -> Any:
         import torch

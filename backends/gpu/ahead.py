@@ -145,7 +145,7 @@ def _type_name(dtype: DType) -> str:
 
 def inspect_printed(kernel: Kernel, architecture: str) -> Facts:
     """Print a kernel, assemble it for one architecture with its own launch options, and say what it became."""
-    launch = Launch(kernel.warps, kernel.stages)
+    launch = Launch(kernel.warps, kernel.stages, kernel.fuse_multiply_add)
     return inspect_kernel(function(source(kernel)), signature_of(kernel), architecture, launch)
 
 

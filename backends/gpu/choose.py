@@ -9,7 +9,7 @@ that is specialised.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -21,6 +21,7 @@ from ...ir.semiring import PLUS_TIMES
 from ...ir.text_print import print_equation
 from ...ir.types import BF16, BOOL, F16, F32, I8, I16, I32, I64, U8, U16, DType
 from .blocks import Blocks, Shape, blocks_of, roles
+from .bulk import with_descriptors
 from .functions import atomic_of
 from .nodes import Apply, Coordinate, Kernel, Leaf, Literal, Loop, Nest, Number, Outer, Seq, Slot, Tensor, Tile
 from .nodes import Map as MapNode
@@ -36,12 +37,14 @@ LEAST_SIDE = 8  # extents of M, N and K from which on a product goes to tensor c
 @dataclass(frozen=True)
 class Settings:
     """How kernels are made: the precision of products of f32 ("ieee", "tf32", "tf32x3", "bf16", "fp16"), whether
-    sizes and strides are written into the code, and how many processors share the programs.
+    sizes and strides are written into the code, how many processors share the programs, and whether blocks may be moved
+    by tensor descriptors.
     """
 
     precision: str = "ieee"
     specialise: bool = False
     processors: int = 132
+    descriptors: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,9 +260,11 @@ class _Chooser:
                 nest = Loop(axis, block, nest, reduced=True, chunk=self.chunk_of(axis))
             if epilogue is not None:
                 nest = Seq((nest, MapNode(out, epilogue, order)))
-        tensors = tuple(self.tensor(v, collides and v.name == out) for v in self.used(leaves, epilogue, out))
-        extents = tuple((a, self.number(f"n_{a}", views.extents[a])) for a in (*free, *bound))
         spans = [self.layouts[v.tensor].span for v in shown.values()]
+        tensors = tuple(self.tensor(v, collides and v.name == out) for v in self.used(leaves, epilogue, out))
+        if self.settings.descriptors and blocks.dot and max(spans, default=0) <= WIDE_SPAN:
+            tensors = with_descriptors(tensors, views, self.settings.precision, dict((*blocks.outer, *blocks.loops)))
+        extents = tuple((a, self.number(f"n_{a}", views.extents[a])) for a in (*free, *bound))
         kernel = Kernel(
             tensors,
             extents,
@@ -269,6 +274,7 @@ class _Chooser:
             title=self.title(),
             warps=blocks.warps,
             stages=blocks.stages,
+            fuse_multiply_add=einsum is not None and contracts(einsum, (*leaves, epilogue or "total")),
         )
         programs = 1
         for axis, block in blocks.outer:
@@ -433,6 +439,18 @@ class _Chooser:
             if index != axis:
                 lines.append(f"{axis} is the index {index}")
         return "\n".join(lines)
+
+
+def contracts(einsum: Einsum, leaves: Iterable[Leaf]) -> bool:
+    """Whether the sum of an equation takes fused multiply-adds: `leaves`, its factors and its end, are plain values.
+
+    A term then rounds once in place of twice, so the bound of the sum holds as it is (Higham, 2002, section 3.1).
+    Elsewhere the contraction is left out: where a factor is computed, or something is computed from the sum, an
+    unrounded product could turn up on the other side of a jump, and x*y - y*x would not be 0.
+    """
+    if einsum.semiring != PLUS_TIMES or einsum.accumulate.kind != "f":
+        return False
+    return all(not isinstance(part, Apply) or part.function == CAST for leaf in leaves for part in leaves_of(leaf))
 
 
 def numbered(leaf: Leaf) -> set[str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...ir.errors import BackendError
 from .frame import Frame
-from .nodes import Index, Kernel, Loop, Outer, Tensor, walk
+from .nodes import Index, Kernel, Loop, Number, Outer, Tensor, walk
 from .source import NAME, arguments, grid, source
 
 
@@ -52,25 +52,26 @@ def launch(kernel: Kernel, values: Mapping[str, Any], programs: int | Mapping[st
     """Run a kernel on the current stream: `values` are its arguments by name; `programs` is their number, or the sizes
     that it follows from.
 
-    Operations are not contracted into fused multiply-adds outside of `tl.dot`, so that results are those of the text.
+    Outside of `tl.dot`, a product and a sum are contracted into one operation where the kernel says so, and nowhere
+    else: in all other kernels every operation of the text is rounded by itself.
     """
     shape = (programs,) if isinstance(programs, int) else grid(kernel, programs)
     made, names, blocks = _prepared(kernel)
     given = {n: values[n] for n in names}
-    for name, block in blocks.items():
-        given[name] = _descriptor(given[name], block)
+    for tensor, block in blocks:
+        given[tensor.argument] = _descriptor(kernel, tensor, block, values)
     made[shape](
         *given.values(),
         num_warps=kernel.warps,
         num_stages=kernel.stages,
-        enable_fp_fusion=False,
+        enable_fp_fusion=kernel.fuse_multiply_add,
     )
 
 
 @lru_cache(maxsize=1024)
-def _prepared(kernel: Kernel) -> tuple[Any, tuple[str, ...], dict[str, list[int]]]:
-    """The function of a kernel, the names of its arguments, and the blocks of those that are descriptors."""
-    blocks = {t.argument: block_of(kernel, t) for t in kernel.tensors if t.descriptor}
+def _prepared(kernel: Kernel) -> tuple[Any, tuple[str, ...], list[tuple[Tensor, list[int]]]]:
+    """The function of a kernel, the names of its arguments, and the tensors that are descriptors with their blocks."""
+    blocks = [(t, block_of(kernel, t)) for t in kernel.tensors if t.descriptor]
     return function(source(kernel, kernel.name), kernel.name), arguments(kernel), blocks
 
 
@@ -96,8 +97,12 @@ def block_of(kernel: Kernel, tensor: Tensor) -> list[int]:
     return [found[a] if a in found else frame.place(a).width for a in tensor.axes]
 
 
-def _descriptor(tensor: Any, block: list[int]) -> Any:
-    """A host tensor descriptor, for the bulk copies of Hopper (Triton 3.4 and later)."""
+def _descriptor(kernel: Kernel, tensor: Tensor, block: list[int], values: Mapping[str, Any]) -> Any:
+    """A host tensor descriptor of a tensor as the kernel sees it, for the bulk copies of Hopper (Triton 3.4 and later).
+
+    The host makes it, not `tl.make_tensor_descriptor` in the kernel: that writes one into memory which Triton takes
+    from an allocator set for the whole process, and every program would wait for it.
+    """
     try:
         from triton.tools.tensor_descriptor import TensorDescriptor
     except ImportError as error:
@@ -106,4 +111,11 @@ def _descriptor(tensor: Any, block: list[int]) -> Any:
             code="old-triton",
             help="pip install 'triton>=3.4'",
         ) from error
-    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), block)
+    frame = Frame.of(kernel)
+    strides = frame.strides(tensor)
+    shape = [_number(frame.sizes[a], values) for a in tensor.axes]
+    return TensorDescriptor(values[tensor.argument], shape, [_number(strides[a], values) for a in tensor.axes], block)
+
+
+def _number(number: Number, values: Mapping[str, Any]) -> int:
+    return values[number] if isinstance(number, str) else number

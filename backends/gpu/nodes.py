@@ -232,8 +232,8 @@ class Kernel:
 
     `sizes` gives every axis its size; `tables` names the arguments that `Loop.rows` and `Index` read; `precision` is
     that of products of f32 in `tl.dot`: "ieee", "tf32", "tf32x3", "bf16" or "fp16" (operands rounded, sums in f32).
-    `wide` addresses inside of a tile have 64 bits too. `title` is the comment at the head of the source, `warps` and
-    `stages` are launch options.
+    `wide` addresses inside of a tile have 64 bits too. `title` is the comment at the head of the source; `warps`,
+    `stages` and `fuse_multiply_add` (whether a*b+c outside of `tl.dot` is rounded once) are launch options.
     """
 
     tensors: tuple[Tensor, ...]
@@ -245,6 +245,7 @@ class Kernel:
     title: str = ""
     warps: int = 4
     stages: int = 3
+    fuse_multiply_add: bool = False
 
     def __hash__(self) -> int:
         """The hash of the whole tree, computed once: kernels are looked up at every launch."""

@@ -9,34 +9,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ...ir.count import count
 from ...ir.errors import BackendError
-from ...ir.expr import Einsum, Equation, Linalg, Program, Read, Softmax, transform, walk
+from ...ir.expr import Einsum, Equation, Linalg, Program, Read, Softmax, reads, transform, walk
 from ...ir.index import Affine, Index
 from ...ir.lookup import split_lookups
 from ...ir.semiring import Scalar
 from ...ir.types import real_type
 from .choose import Chosen, Settings, check_scatter, choose
 from .chunks import chunk_of, in_chunks
+from .folded import by_library, folded
 from .kernels import FusedPlan, Goal, fused, steps_of
 from .pairs import PARTS, in_parts, is_complex
 from .product import product_of
 from .source import source
-from .steps import Constant, Copy, Drop, Fill, Launch, Make, Part, Product, Step, shown
+from .steps import BlockRows, Constant, Copy, Drop, Fill, Launch, Make, Part, Product, Step, shown
 from .views import Layout
 
 
 @dataclass(frozen=True)
 class Bound:
     """A program at known sizes and strides. `outputs` are the buffers of the results in order, `plans` tell which
-    equations were fused.
+    equations were fused, `folded` which copies are not made, each with an equation that reads past it. It is `settled`
+    once no kernel of it is left to be tuned. `held` is filled by runs: constants on devices, by name and device.
     """
 
     steps: tuple[Step, ...]
     outputs: tuple[str, ...]
     layouts: Mapping[str, Layout]
     plans: tuple[FusedPlan, ...] = ()
+    folded: tuple[tuple[str, str], ...] = ()
+    settled: bool = False
+    held: dict[tuple[str, str], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def kernels(self) -> tuple[Chosen, ...]:
@@ -100,7 +106,7 @@ def bind(
     >>> program = parse_ir("input x: f32[n]\\ny[i]: f32[n] = exp(x[i]) over i<n\\nreturn y")
     >>> print(bind(program, {"n": 1000}, {"x": Layout.dense((1000,), F32)}).text)
     buffer y: f32[1000]
-    kernel y: 1 programs of 4 warps, blocks i 1024, ieee, 8 kB moved, 1 kflop
+    kernel y: 1 programs of 4 warps, blocks i 1024, ieee, 8 kB moved, 1 kflop; configuration by the model
     """
     return _Binder(program, sizes, dict(layouts), settings, library, goal).bound()
 
@@ -124,7 +130,9 @@ class _Binder:
         real = not any(is_complex(e) for e in self.program.equations)
         plans = fused(self.program, self.sizes, self.layouts, self.goal) if self.goal is not None and real else ()
         within = {name: plan for plan in plans for name in plan.equations}
-        for equation in self.program.equations:
+        held = by_library(self.program, self.sizes, self.layouts, self.settings) if self.library else frozenset()
+        program, past = folded(self.program, self.sizes, self.settings.processors, self.fixed(plans) | held)
+        for equation in program.equations:
             plan = within.get(equation.name)
             if plan is not None:
                 if equation.name == plan.equations[-1]:
@@ -133,7 +141,12 @@ class _Binder:
                 continue
             for part in _parts(equation):
                 self.equation(part)
-        return Bound(tuple(self.with_drops(inputs)), self.program.outputs, self.layouts, plans)
+        return Bound(tuple(self.with_drops(inputs)), self.program.outputs, self.layouts, plans, past)
+
+    def fixed(self, plans: tuple[FusedPlan, ...]) -> set[str]:
+        """The equations of fused plans, and those that they read."""
+        inside = {name for plan in plans for name in plan.equations}
+        return inside | {r.tensor for e in self.program.equations if e.name in inside for r in reads(e.expr)}
 
     def equation(self, equation: Equation) -> None:
         """The steps of one equation."""
@@ -254,6 +267,8 @@ def _used(step: Step) -> tuple[str, ...]:
     match step:
         case Make(name=name) | Constant(name=name):
             return (name,)
+        case BlockRows(rows_of=rows, columns_of=columns):
+            return (*step.names, rows, columns)
         case Copy(name, source) | Part(name, source):
             return (name, source)
         case Fill(name=name):

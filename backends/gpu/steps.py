@@ -6,11 +6,14 @@ A step is data, made once for sizes and strides (`program`), shown by `explain`,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ...ir.semiring import Scalar
 from .choose import Chosen
 from .views import Layout
+
+TABLE_BYTES = 4  # of a number in a list of blocks
+ORDERING = 8  # kernels of torch that bring a list in order
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,38 @@ class Constant:
     name: str
     layout: Layout
     values: Any
+
+
+@dataclass(frozen=True)
+class BlockRows:
+    """A list of stored blocks in order of their block rows: buffers `pointers`, `columns` and `order` of i32.
+
+    The blocks of row I are those at places pointers[I] .. pointers[I + 1]; of each place, `columns` has the block
+    column, `order` the number of the block. `rows_of` and `columns_of` are tensors of integers of `itemsize` bytes that
+    say, in any order, where each of the `blocks` stands; what stands outside of the grid of `extents` (rows, columns)
+    is at no place. A `constant` list is brought in order once, by the first run.
+    """
+
+    pointers: str
+    columns: str
+    order: str
+    rows_of: str
+    columns_of: str
+    extents: tuple[int, int]
+    blocks: int
+    itemsize: int
+    constant: bool = False
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """The buffers that are made."""
+        return self.pointers, self.columns, self.order
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a call through device memory: what is read, and the tables, written and read by the next kernel."""
+        tables = TABLE_BYTES * (self.extents[0] + 1 + 2 * self.blocks)
+        return tables if self.constant else 2 * tables + 2 * self.itemsize * self.blocks
 
 
 @dataclass(frozen=True)
@@ -57,13 +92,41 @@ class Copy:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where the configuration of a kernel comes from, times in microseconds (0: unknown).
+
+    It is the `model`'s first choice, the only one that is fit to run (`alone`), the fastest of `candidates` that were
+    `timed` in this process, or one that was `kept` from an earlier one. `first` is the time of the model's choice.
+
+    >>> str(Origin("timed", 8, 41.2, 47.04)), str(Origin())
+    ('timed: 41.2 us, the fastest of 8; 47 us as first chosen', 'by the model')
+    """
+
+    how: Literal["model", "alone", "timed", "kept"] = "model"
+    candidates: int = 0
+    microseconds: float = 0.0
+    first: float = 0.0
+
+    def __str__(self) -> str:
+        if self.how == "model":
+            return "by the model"
+        if self.candidates == 1:
+            return "the only one that is fit to run" + (" (kept)" if self.how == "kept" else "")
+        first = f"; {self.first:.3g} us as first chosen" if self.first else ""
+        return f"{self.how}: {self.microseconds:.3g} us, the fastest of {self.candidates}{first}"
+
+
+@dataclass(frozen=True)
 class Launch:
-    """One kernel. `bytes` and `flops` are what it moves and does at least."""
+    """One kernel. `bytes` and `flops` are what it moves and does at least, `origin` tells how its configuration was
+    chosen.
+    """
 
     chosen: Chosen
     output: str
     bytes: int
     flops: int
+    origin: Origin = Origin()
 
 
 @dataclass(frozen=True)
@@ -94,7 +157,7 @@ class Drop:
     names: tuple[str, ...]
 
 
-Step: TypeAlias = "Make | Constant | Part | Fill | Copy | Launch | Product | Drop"
+Step: TypeAlias = "Make | Constant | BlockRows | Part | Fill | Copy | Launch | Product | Drop"
 
 
 def shown(step: Step) -> str:
@@ -109,18 +172,24 @@ def shown(step: Step) -> str:
             return f"buffer {name}: {layout.dtype}[{extents}]" + ("" if fill is None else f" filled with {fill}")
         case Constant(name, layout):
             return f"constant {name}: {layout.dtype}{list(layout.shape)}"
+        case BlockRows(rows_of=rows, columns_of=columns, blocks=blocks, extents=(high, wide)):
+            return f"{blocks} blocks at ({rows}, {columns}) in order of {high} block rows of {wide}"
         case Part(name, source, part):
             return f"{name}: the {('real', 'imaginary')[part]} parts of {source}"
         case Fill(name, value):
             return f"fill {name} with {value}"
         case Copy(name, source):
             return f"copy {source} to {name}"
-        case Launch(chosen, output, moved, flops):
-            blocks = ", ".join(f"{a} {b}" for a, b in chosen.blocks if b > 1) or "none"
+        case Launch(chosen, output, moved, flops, origin):
+            cut = ", ".join(f"{a} {b}" for a, b in chosen.blocks if b > 1) or "none"
             kernel = chosen.kernel
+            fused = ", fused multiply-adds" if kernel.fuse_multiply_add else ""
+            bulk = ", ".join(t.name for t in kernel.tensors if t.descriptor)
             return (
-                f"kernel {output}: {chosen.programs} programs of {kernel.warps} warps, blocks {blocks}, "
-                f"{kernel.precision}, {_amount(moved)}B moved, {_amount(flops)}flop"
+                f"kernel {output}: {chosen.programs} programs of {kernel.warps} warps, blocks {cut}, "
+                f"{kernel.precision}{fused}, {_amount(moved)}B moved, {_amount(flops)}flop"
+                + (f", bulk copies of {bulk}" if bulk else "")
+                + f"; configuration {origin}"
             )
         case Product(out, left, right, moved, flops):
             return (
@@ -146,6 +215,7 @@ def _amount(number: int) -> str:
 
 def launches(steps: tuple[Step, ...]) -> int:
     """How many kernels a call launches, fills and copies included."""
-    return sum(
+    ordered = ORDERING * sum(isinstance(s, BlockRows) and not s.constant for s in steps)
+    return ordered + sum(
         isinstance(s, Launch | Product | Copy | Fill) or (isinstance(s, Make) and s.fill is not None) for s in steps
     )

@@ -1,9 +1,9 @@
 """The GPU as a target: what a planned program will take, by a roofline, without making any kernel.
 
-Every equation is one launch, unless several are fused (`kernels`), and takes the longer of its traffic (each operand
-and the result once, at the rate of device memory) and its arithmetic (at the rate of its type: matrix units for
-products of two factors). The rates are those of one table of devices (`roofline`), so that programs are priced alike
-where there is no GPU.
+Every equation is one launch (more where it scatters), unless several are fused (`kernels`), and takes the longer of its
+traffic (each operand and the result once, at the rate of device memory) and its arithmetic (at the rate of its type:
+matrix units for products of two factors). The rates are those of one table of devices (`roofline`), so that programs
+are priced alike where there is no GPU.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from math import prod
 
 from ...ir.count import count
-from ...ir.expr import Einsum, Equation, Program, walk
+from ...ir.expr import Einsum, Equation, Program, reads, walk
 from ...ir.target import Cost
 from ...ir.types import BF16, F16, F32, DType
+from .choose import Settings
+from .folded import at_loads, by_library, folded
 from .kernels import FusedPlan, Goal, fused
 from .roofline import H200, Device, rate
+from .scattered import scattered
 from .views import Layout
 
 LEAST_MATRIX = 16  # points of each of M, N and K from which on the matrix units are of use
@@ -50,6 +53,12 @@ class GpuTarget:
         layouts = {i.name: Layout.dense(tuple(s.evaluate(sizes) for s in i.shape), i.dtype) for i in program.inputs}
         plans = fused(program, sizes, layouts, goal)
         within = {name: plan for plan in plans for name in plan.equations}
+        inner = {r.tensor for e in program.equations if e.name in within for r in reads(e.expr)}
+        processors, named = self.device.multiprocessors, {e.name: e for e in program.equations}
+        held = by_library(program, sizes, layouts, Settings(self.precision))
+        program, past = folded(program, sizes, processors, held | {*within, *inner})
+        masks = sum(at_loads(named[reader], named[copy], sizes, processors) for copy, reader in past)
+        total += Cost(nanoseconds=1e9 * masks)
         for equation in program.equations:
             plan = within.get(equation.name)
             if plan is not None:
@@ -57,15 +66,17 @@ class GpuTarget:
                     total += self._fused(plan)
                 continue
             cost = count(equation, sizes)
-            seconds = max(cost.bytes / self.device.bandwidth, cost.flops / self._rate(equation, sizes))
-            total += Cost(cost.flops, cost.bytes, 1, 1e9 * (seconds + self.device.launch))
+            more, launches = scattered(equation, sizes)
+            moved, launches = cost.bytes + more, 1 + launches
+            seconds = max(moved / self.device.bandwidth, cost.flops / self._rate(equation, sizes))
+            total += Cost(cost.flops, moved, launches, 1e9 * (seconds + launches * self.device.launch))
         return total
 
     def _fused(self, plan: FusedPlan) -> Cost:
         """The cost of equations that are computed together."""
         done = rate(self.device, plan.product_type, self.precision)
         seconds = max(plan.moved_bytes / self.device.bandwidth, plan.flops / done)
-        launches = len(plan.launches)
+        launches = plan.started
         return Cost(plan.flops, plan.moved_bytes, launches, 1e9 * (seconds + launches * self.device.launch))
 
     def _rate(self, equation: Equation, sizes: Mapping[str, int]) -> float:

@@ -24,7 +24,8 @@ _RESERVED = frozenset({"tl", "triton", "pid", "step", "kernel", "float", *HELPER
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the elements of an array lie: shape, strides in elements, and their type.
+    """Where the elements of an array lie: shape, strides in elements, their type, and whether the first one is at a
+    multiple of 16 bytes (as those of buffers are).
 
     >>> from ...ir.types import F32
     >>> Layout.dense((2, 3), F32).strides
@@ -34,6 +35,7 @@ class Layout:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: DType
+    aligned: bool = True
 
     @staticmethod
     def dense(shape: tuple[int, ...], dtype: DType) -> Layout:

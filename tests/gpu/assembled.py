@@ -50,7 +50,8 @@ def main(architecture: str, names: list[str]) -> None:
             made = function(source(kernel, kernel.name), kernel.name)
             line: dict[str, object] = {"name": case.name, "dtype": dtype}
             try:
-                facts = inspect_kernel(made, signature(kernel), architecture, Launch(kernel.warps, kernel.stages))
+                options = Launch(kernel.warps, kernel.stages, kernel.fuse_multiply_add)
+                facts = inspect_kernel(made, signature(kernel), architecture, options)
                 line |= {"spills": facts.spills, "shared": facts.shared, "limit": facts.limit}
                 line |= {"instructions": dict(facts.instructions), "vector_loads": facts.vector_loads}
             except stein.BackendError as error:

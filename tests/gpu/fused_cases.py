@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import stein
 from stein.backends.gpu.kernels import Goal
+from stein.backends.gpu.roofline import DEVICES as DEVICE_TABLE
 from stein.backends.gpu.views import Layout
 from stein.ir.expr import Program
 from stein.passes.base import Context
-from stein.passes.candidates import BEST, Draft, plan
+from stein.passes.candidates import BEST, WRITTEN, Draft, plan
 
 Shapes = dict[str, tuple[int, ...]]
 HALF = ("float16", "bfloat16")
 ALL = ("float32", *HALF)
+LISTS = ("rows", "columns", "rows_2", "columns_2")  # tensors of positions
 
 
 @dataclass(frozen=True)
 class Case:
     """A program, the structure of its plan, and its shapes.
 
-    `count` kernels do it, after `formed` that prepare operands; `apart` equations stay outside. `tensor_core` is the
-    instruction that its last kernel has on sm_90 in 16-bit types.
+    As many kernels as `tensor_cores` do it, after `formed` that prepare operands; `apart` equations stay outside. These
+    are the matrix instructions that the kernels have on sm_90 in 16-bit types. `halved` names architectures that have
+    too little room on chip for one kernel, and take two. A program that is `written` keeps its equations.
 
-    `kind` says how results are held to the exact ones: `product` by the sums of absolute values, `softmax` by the
-    largest value, `transform` by norms, `quantised` by one step of the result.
+    `kind` says how results are held to the exact ones: `product` and `gated` by the sums of absolute values, `softmax`
+    by the largest value, `transform` by norms, `quantised` by one step of the result.
     """
 
     name: str
@@ -35,10 +39,15 @@ class Case:
     full: Shapes
     kind: str = "product"
     dtypes: tuple[str, ...] = ALL
-    count: int = 1
     formed: int = 0
-    tensor_core: str = "HGMMA"
+    tensor_cores: tuple[str, ...] = ("HGMMA",)
     apart: int = 0
+    halved: tuple[str, ...] = ()
+    written: bool = False
+
+    def count(self, architecture: str = "sm_90") -> int:
+        """The kernels that do it, without those that prepare operands."""
+        return 2 if architecture in self.halved else len(self.tensor_cores)
 
 
 KRON = "y[b,i,j] = A[i,k] * B[j,l] * x[b,k,l]"
@@ -71,6 +80,21 @@ PREFIX = """
     p[h,b,j] = softmax[j](s[h,b,j])
     y[b,h,d] = p[h,b,j] * v[h,j,d]
 """
+SPARSE = "rows, columns: i64[S]\ny[b,i,a] = (rows[s] == i) * W[s,a,c] * (columns[s] == j) * x[b,j,c] for i in 0..{grid}"
+ADDED = "\ny[b,i,a] = relu(z[b,i,a] + d[i,a])"
+GATED = """
+    rows, columns: i64[S]
+    g[b,i,a] = (rows[s] == i) * W[s,a,c] * (columns[s] == j) * x[b,j,c] for i in 0..{grid}
+    h[b,i,a] = (rows[s] == i) * V[s,a,c] * (columns[s] == j) * x[b,j,c] for i in 0..{grid}
+    y[b,i,a] = silu(g[b,i,a]) * h[b,i,a]
+"""
+GATED_TWICE = """
+    rows, columns: i64[S]
+    rows_2, columns_2: i64[T]
+    g[b,i,a] = (rows[s] == i) * W[s,a,c] * (columns[s] == j) * x[b,j,c] for i in 0..{grid}
+    h[b,i,a] = (rows_2[t] == i) * V[t,a,c] * (columns_2[t] == j) * x[b,j,c] for i in 0..{grid}
+    y[b,i,a] = silu(g[b,i,a]) * h[b,i,a]
+"""
 ADAPTER = "y[b,i] = W[i,j] * x[b,j] + U[i,r] * V[r,j] * x[b,j] + c[i]"
 
 
@@ -78,9 +102,15 @@ def square(n: int, batch: int) -> Shapes:
     return {"A": (n, n), "B": (n, n), "x": (batch, n, n)}
 
 
+def blocks(names: str, grid: int, side: int, count: int, batch: int = 16384, lists: int = 0) -> Shapes:
+    """Matrices of `count` stored blocks in a grid of `grid` x `grid`, one pair of the lists, and x."""
+    places = dict.fromkeys(LISTS[2 * lists : 2 * lists + 2], (count,))
+    return places | dict.fromkeys(names, (count, side, side)) | {"x": (batch, grid, side)}
+
+
 CASES: tuple[Case, ...] = (
     Case("kronecker", "kronecker", KRON, square(64, 5), square(64, 16384)),
-    Case("kronecker 32", "kronecker", KRON, square(32, 3), square(32, 16384), tensor_core="HMMA"),
+    Case("kronecker 32", "kronecker", KRON, square(32, 3), square(32, 16384), tensor_cores=("HMMA",)),
     Case("kronecker 48x40", "kronecker", KRON, {"A": (48, 48), "B": (40, 40), "x": (3, 48, 40)},
          {"A": (48, 48), "B": (40, 40), "x": (16384, 48, 40)}, dtypes=HALF),
     Case("kronecker 128", "kronecker", KRON, square(128, 2), square(128, 4096), dtypes=HALF),
@@ -108,13 +138,27 @@ CASES: tuple[Case, ...] = (
          {"W": (136, 200), "U": (136, 20), "V": (20, 200), "x": (37, 200), "c": (136,)},
          {"W": (4096, 4096), "U": (4096, 64), "V": (64, 4096), "x": (16384, 4096), "c": (4096,)}, dtypes=HALF),
     Case("monarch 32", "monarch", MONARCH, {"L": (32, 32, 32), "R": (32, 32, 32), "x": (19, 32, 32)},
-         {"L": (32, 32, 32), "R": (32, 32, 32), "x": (16384, 32, 32)}, dtypes=HALF, tensor_core="HMMA"),
+         {"L": (32, 32, 32), "R": (32, 32, 32), "x": (16384, 32, 32)}, dtypes=HALF, tensor_cores=("HMMA",),
+         halved=("gfx942",)),
     Case("monarch 64", "monarch", MONARCH, {"L": (64, 64, 64), "R": (64, 64, 64), "x": (19, 64, 64)},
-         {"L": (64, 64, 64), "R": (64, 64, 64), "x": (16384, 64, 64)}, dtypes=HALF, count=2, tensor_core=""),
+         {"L": (64, 64, 64), "R": (64, 64, 64), "x": (16384, 64, 64)}, dtypes=HALF, tensor_cores=("HGMMA", "HMMA")),
     Case("block tensor-train", "block_tensor_train", "y[b,l,j] = L[j,l,k,r] * R[k,j,i,r] * x[b,k,i]",
          {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (19, 32, 32)},
-         {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (16384, 32, 32)}, dtypes=HALF, tensor_core="HMMA"),
-    Case("toeplitz", "toeplitz", "y[b,i] = t[i-j+4095] * x[b,j]", {"t": (8191,), "x": (3, 4096)},
+         {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (16384, 32, 32)}, dtypes=HALF, tensor_cores=("HMMA",),
+         halved=("gfx942",)),
+    Case("block sparse", "block_sparse", SPARSE, blocks("W", 4, 32, 9, 37), blocks("W", 32, 128, 102)),
+    Case("block sparse 32", "block_sparse", SPARSE, blocks("W", 4, 32, 7, 37), blocks("W", 128, 32, 1638),
+         dtypes=HALF),
+    Case("block sparse 16", "block_sparse", SPARSE, blocks("W", 3, 16, 5, 40), blocks("W", 256, 16, 6553),
+         dtypes=HALF),
+    Case("block sparse, bias, relu", "block_sparse", SPARSE.replace("y[", "z[") + ADDED,
+         blocks("W", 4, 64, 6, 37) | {"d": (4, 64)}, blocks("W", 64, 64, 410) | {"d": (64, 64)}),
+    Case("gated block sparse", "gated_block_sparse", GATED, blocks("WV", 4, 32, 7, 37), blocks("WV", 64, 64, 410),
+         "gated", written=True),
+    Case("gated block sparse, two lists", "gated_block_sparse", GATED_TWICE,
+         blocks("W", 4, 32, 14, 37) | blocks("V", 4, 32, 13, 37, lists=1),
+         blocks("W", 64, 64, 410) | blocks("V", 64, 64, 205, lists=1), "gated", written=True),
+    Case("toeplitz", "toeplitz", "y[b,i] = t[i-j+4095] * x[b,j]", {"t": (8191,), "x": (2, 4096)},
          {"t": (8191,), "x": (16384, 4096)}, "transform", HALF, formed=1),
     Case("causal convolution", "toeplitz", "K: pad=0\ny[b,h,i] = K[h,i-j] * u[b,h,j] for i in 0..1500",
          {"K": (2, 1500), "u": (2, 2, 1500)}, {"K": (64, 1500), "u": (64, 64, 1500)}, "transform", HALF, formed=1,
@@ -134,15 +178,24 @@ CASES: tuple[Case, ...] = (
 
 
 def program_of(case: Case, dtype: str, shapes: Shapes) -> Program:
-    """The planned program of a case, every contraction in the best order."""
-    return planned(case.text, dtype, shapes)
+    """The planned program of a case, every contraction in the best order, or its equations as written."""
+    return planned(case.text, dtype, shapes, case.written)
 
 
-def planned(text: str, dtype: str, shapes: Shapes) -> Program:
+def planned(text: str, dtype: str, shapes: Shapes, written: bool = False) -> Program:
     """The planned program of a text."""
-    declared: dict[str, Any] = {n: stein.tensor(s, dtype) for n, s in shapes.items()}
+    return _planned(text, dtype, tuple(shapes.items()), written)
+
+
+@cache
+def _planned(text: str, dtype: str, pairs: tuple[tuple[str, tuple[int, ...]], ...], written: bool) -> Program:
+    shapes = dict(pairs)
+    declared: dict[str, Any] = {n: stein.tensor(s, "int64" if n in LISTS else dtype) for n, s in pairs}
+    if "{grid}" in text:
+        text = text.replace("{grid}", str(shapes["x"][1]))
     program: Program = stein.compile(text, dtype=dtype, target="reference", **declared).program
-    return plan(Draft(BEST, program), Context(sizes={})).program
+    kept = frozenset(e.name for e in program.equations) if written else frozenset[str]()
+    return plan(Draft(WRITTEN if written else BEST, program, kept), Context(sizes={})).program
 
 
 def layouts_of(program: Program) -> dict[str, Layout]:
@@ -150,6 +203,10 @@ def layouts_of(program: Program) -> dict[str, Layout]:
     return {i.name: Layout.dense(tuple(s.evaluate({}) for s in i.shape), i.dtype) for i in program.inputs}
 
 
+ARCHITECTURES = ("sm_90", "sm_80", "gfx942")
+DEVICES = {d.architecture: d for d in reversed(DEVICE_TABLE)}
+
+
 def goal_of(architecture: str) -> Goal:
-    """The goal that plans of the tests are made for."""
-    return Goal(architecture)
+    """The goal that plans of the tests are made for: the first device of an architecture."""
+    return Goal.of(DEVICES[architecture])

@@ -1,9 +1,9 @@
 """Triton's interpreter as an oracle: programs of ours on CPU tensors, in a process that was started for it.
 
-Import this before Triton: it asks for the interpreter, and repairs three things in it (seen in Triton 3.6 and 3.9).
+Import this before Triton: it asks for the interpreter, and repairs four things in it (seen in Triton 3.6 and 3.9).
 Numbers of type bfloat16 are held as 16-bit integers, which `tl.dot` multiplies as such; f32 is cut off to bfloat16
-where a GPU rounds to the nearest, ties to even; and the condition of a scalar is no condition any more once it is
-widened to a tile.
+where a GPU rounds to the nearest, ties to even; the condition of a scalar is no condition any more once it is
+widened to a tile; and numbers in arrays of one element are no bounds of loops (Triton 3.6 with NumPy 2.4).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _rounded(value: Any) -> Any:
 
 
 def repair() -> None:
-    """Make `tl.dot`, the rounding of bfloat16 and scalar conditions in the interpreter what they are on a GPU."""
+    """Make `tl.dot`, the rounding of bfloat16, scalar conditions and bounds of loops what they are on a GPU."""
     builder = interpreter.InterpreterBuilder
     dot, truncate, splat = builder.create_dot, builder.create_fp_trunc, builder.create_splat
 
@@ -62,6 +62,13 @@ def repair() -> None:
             value = interpreter.TensorHandle(value.data, tl.int1)
         return splat(self, kind, value)
 
+    patch = interpreter._patch_lang_tensor
+
+    def patch_tensor(tensor: Any, *scope: Any) -> None:
+        patch(tensor, *scope)
+        tensor.__index__ = lambda self: self.handle.data.item()
+
+    interpreter._patch_lang_tensor = patch_tensor
     builder.create_splat = create_splat
     builder.create_dot, builder.create_fp_trunc = create_dot, create_fp_trunc
 

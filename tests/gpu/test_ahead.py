@@ -34,6 +34,11 @@ def plan_of(name: str, dtype: str = "bfloat16", goal: Goal = Goal()) -> FusedPla
         ("dense + low rank", "sm_90", "HGMMA"),
         ("attention, causal", "sm_90", "HGMMA"),
         ("toeplitz", "sm_90", "HGMMA"),
+        ("toeplitz", "sm_80", "HMMA"),
+        ("kronecker 16x256", "sm_80", "HMMA"),
+        ("kronecker 16x256", "gfx942", "MFMA"),
+        ("gated block sparse", "sm_90", "HGMMA"),
+        ("block sparse", "gfx942", "MFMA"),
         ("monarch 32", "sm_90", "HMMA"),
         ("kronecker, int8", "sm_90", "HGMMA"),
     ],
@@ -54,7 +59,7 @@ def test_exact_products_of_f32_do_not_spill() -> None:
 
 def test_block_lists_and_descriptors_compile_to_warp_group_products() -> None:
     named = {d.name: d for d in DIRECT}
-    sparse = inspect_printed(named["block sparse"].full(BF16), "sm_90")
+    sparse = inspect_printed(plan_of("block sparse").kernels[-1], "sm_90")
     assert violations(sparse, "HGMMA") == ()
     bulk = inspect_printed(named["kronecker, descriptors"].full(BF16), "sm_90")
     assert violations(bulk, "HGMMA") == ()

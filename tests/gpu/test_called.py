@@ -53,10 +53,11 @@ def test_bounds_stand_in_the_explanation() -> None:
     assert rounded.stats["precision"] == "tf32"
 
 
-def test_calls_in_the_interpreter() -> None:
+@pytest.mark.parametrize("name", ["called.py", "tuned.py", "bulk.py"])
+def test_calls_in_the_interpreter(name: str) -> None:
     pytest.importorskip("torch", reason="needs PyTorch: pip install 'stein[gpu]'")
     pytest.importorskip("triton", reason="needs Triton: pip install 'stein[gpu]'")
-    file = Path(__file__).parent / "called.py"
+    file = Path(__file__).parent / name
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(file)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | {"TRITON_INTERPRET": "1"}

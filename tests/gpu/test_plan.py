@@ -114,6 +114,29 @@ def test_blocks_of_products_fill_the_gpu() -> None:
     assert min(dict(small.blocks)[a] for a in "ik") >= 16
 
 
+# --- rounding ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype", "fused"),
+    [
+        ("y[i] = A[i,j] * x[j]", "float32", True),
+        ("y[i] = A[i,j] * x[j]", "float16", True),  # the sum is converted at its end
+        ("y[i] = A[i,j] * x[j]", "float64", True),
+        ("y[i] = A[i,j] * x[j]", "int32", False),
+        ("y[i] = A[i,j] * x[j] over maxplus", "float32", False),
+        ("y[i] = 2 * (sum[j] A[i,j] * x[j]) + 1", "float32", False),  # what follows has a rounding for each operation
+        ("y[i] = sum[j] floor(A[i,j] * x[j] + 0.5)", "float32", False),  # so has what jumps
+        ("y[i] = x[i] * x[i] - 2 * x[i]", "float32", False),
+    ],
+)
+def test_sums_of_products_take_fused_multiply_adds_and_nothing_else_does(text: str, dtype: str, fused: bool) -> None:
+    shapes = {"A": (30, 40), "x": (40,)} if "A" in text else {"x": (40,)}
+    (chosen,) = steps(text, dtype, library=False, **shapes).kernels
+    assert chosen.kernel.fuse_multiply_add is fused
+    assert ("fused multiply-adds" in steps(text, dtype, library=False, **shapes).text) is fused
+
+
 # --- sums in chunks ---------------------------------------------------------------------------------------------------
 
 

@@ -1,8 +1,11 @@
-"""Tuning: what is left to measure, what is kept, and that a damaged file does no harm."""
+"""Tuning: what is left to measure, what is kept, and that a damaged file does no harm. Nothing is timed here."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +14,9 @@ import pytest
 from stein.backends.gpu.ahead import Facts
 from stein.backends.gpu.nodes import Kernel, Load, Map, Outer, Tensor, Tile
 from stein.backends.gpu.roofline import H200
-from stein.backends.gpu.tune import MOST, Tuner, Winners, key_of, prune, variants
+from stein.backends.gpu.steps import Origin
+from stein.backends.gpu.tune import MOST, Tuner, key_of, prune, variants, with_pointers
+from stein.backends.gpu.winners import Winner, Winners
 from stein.ir.errors import BackendError
 from stein.ir.types import BF16
 
@@ -24,8 +29,13 @@ BODY = Load("a", (("k",), ("j",)), Tile("y", ("x", "a"), ("b", "j"), ("k",)))
 KERNEL = Kernel((X, A, Y), (("b", "n_b"), ("k", 64), ("j", 64)), Outer((("b", 64),), BODY, 528, 3))
 
 
+def depth(kernel: Kernel) -> int:
+    """The stages of the loop of persistent programs."""
+    return (kernel.nest.stages if isinstance(kernel.nest, Outer) else 0) or kernel.stages
+
+
 def facts(kernel: Kernel, **changes: object) -> Facts:
-    found = Facts("sm_90", kernel.warps, 80, 16_384 * kernel.stages, 0, 3, 8, 4, (("HGMMA", 8),))
+    found = Facts("sm_90", kernel.warps, 80, 16_384 * depth(kernel), 0, 3, 8, 4, (("HGMMA", 8),))
     return replace(found, **changes)  # type: ignore[arg-type]
 
 
@@ -37,24 +47,31 @@ def test_at_most_eight_are_left_and_the_first_stays_first() -> None:
     assert left[0].kernel == KERNEL
 
 
+def test_what_the_estimate_does_not_tell_apart_is_of_all_kinds() -> None:
+    """Warps and numbers of programs first, other depths of the same afterwards."""
+    left = prune(variants(KERNEL), facts, H200, 1 << 28, 1 << 34, H200.half)
+    kinds = [(c.kernel.warps, c.kernel.nest.share) for c in left if isinstance(c.kernel.nest, Outer)]
+    assert set(kinds[:5]) == set(kinds) == {(4, 528), (8, 528), (4, 264), (4, 1056)}
+
+
 def test_spills_and_too_much_shared_memory_are_left_out() -> None:
     def inspect(kernel: Kernel) -> Facts:
         if kernel.warps == 8:
             return facts(kernel, instructions=(("STL", 3),))
-        return facts(kernel, shared=1 << 18 if kernel.stages == 4 else 1 << 14)
+        return facts(kernel, shared=1 << 18 if depth(kernel) == 4 else 1 << 14)
 
     left = prune(variants(KERNEL), inspect, H200, 1 << 28, 1 << 34, H200.half)
     assert left
-    assert all(c.kernel.warps == 4 and c.kernel.stages != 4 for c in left)
+    assert all(c.kernel.warps == 4 and depth(c.kernel) != 4 for c in left)
 
 
 def test_what_cannot_be_assembled_is_left_out() -> None:
     def inspect(kernel: Kernel) -> Facts:
-        if kernel.stages == 2:
+        if depth(kernel) == 2:
             raise BackendError("no", code="kernel-not-assembled")
         return facts(kernel)
 
-    assert all(c.kernel.stages != 2 for c in prune(variants(KERNEL), inspect, H200, 1, 1, H200.half))
+    assert all(depth(c.kernel) != 2 for c in prune(variants(KERNEL), inspect, H200, 1, 1, H200.half))
 
 
 def test_equal_code_is_measured_once() -> None:
@@ -63,58 +80,145 @@ def test_equal_code_is_measured_once() -> None:
     assert len(prune(variants(plain), lambda _: same, H200, 1, 1, H200.half)) == 1
 
 
+def tuner(path: Path | None, name: str = "H200", inspect: Callable[[Kernel], Facts] = facts) -> Tuner:
+    return Tuner(Winners.at(path), H200, name, inspect)
+
+
+WORK = ({"n_b": 16384}, 1 << 28, 1 << 34, H200.half)  # numbers, bytes, operations, rate
+TIMED = Origin("timed", 8, 40.0, 50.0)
+
+
+def never(kernel: Kernel) -> float:
+    raise AssertionError("nothing is to be timed")
+
+
 def test_the_fastest_wins_and_is_not_measured_again(tmp_path: Path) -> None:
     measured: list[Kernel] = []
-    told: list[tuple[int, int, float]] = []
+    told: list[tuple[str, int, int]] = []
 
     def timer(kernel: Kernel) -> float:
         measured.append(kernel)
         return 10.0 - len(measured)  # the later, the faster
 
     path = tmp_path / "deep" / "tuned.json"
-    tuner = Tuner(Winners.at(path), H200, facts, timer, lambda *seen: told.append(seen))
-    best = tuner.best(KERNEL, 1 << 28, 1 << 34, H200.half)
+    first = Tuner(Winners.at(path), H200, "H200", facts, lambda *seen: told.append(seen))
+    best, origin = first.best(KERNEL, *WORK, timer)
     assert best == measured[-1] != KERNEL
-    assert [t[:2] for t in told] == [(n + 1, MOST) for n in range(MOST)]
-    again = Tuner(Winners.at(path), H200, facts, timer)
-    assert again.best(KERNEL, 1 << 28, 1 << 34, H200.half) == best
-    assert len(measured) == MOST
+    assert origin == Origin("timed", MOST, 10.0 - MOST, 9.0)
+    assert [t for t in told if t[0] == "timing"] == [("timing", n + 1, MOST) for n in range(MOST)]
+    assert sum(t[0] == "assembling" for t in told) == len(variants(KERNEL))
+    again, known = tuner(path).best(KERNEL, *WORK, never)
+    assert again == best and known == replace(origin, how="kept")
 
 
-def test_without_a_gpu_the_first_choice_runs_and_nothing_is_kept(tmp_path: Path) -> None:
+def test_without_anything_kept_there_is_nothing_to_find(tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
-    assert Tuner(Winners.at(path), H200, facts).best(KERNEL, 1, 1, 1.0) == KERNEL
+    assert tuner(path).kept(KERNEL, WORK[0]) is None
     assert not path.exists()
 
 
 def test_one_candidate_is_not_timed(tmp_path: Path) -> None:
-    def timer(kernel: Kernel) -> float:
-        raise AssertionError("nothing to compare")
-
-    tuner = Tuner(Winners.at(tmp_path / "tuned.json"), H200, lambda _: facts(KERNEL), timer)
     plain = replace(KERNEL, nest=Outer((("b", 64),), Map("y", "x")))
-    assert tuner.best(plain, 1, 1, H200.half) == plain
+    same = tuner(tmp_path / "tuned.json", inspect=lambda _: facts(KERNEL))
+    assert same.best(plain, *WORK, never) == (plain, Origin("alone", 1))
+    assert same.kept(plain, WORK[0]) == (plain, Origin("kept", 1))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 0, "winners": {}}', '{"format": 1, "winners": {"k": 3}}'])
+def test_what_cannot_be_launched_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.json"
+    assert tuner(path).best(KERNEL, *WORK, lambda _: float("inf")) == (KERNEL, Origin())
+    assert not path.exists()
+    best, origin = tuner(path).best(KERNEL, *WORK, lambda k: float("inf") if k == KERNEL else 5.0)
+    assert best != KERNEL and origin.first == 0.0 and origin.microseconds == 5.0
+
+
+def test_descriptors_are_compared_with_pointers(tmp_path: Path) -> None:
+    bulk = replace(KERNEL, tensors=tuple(replace(t, descriptor=True) for t in KERNEL.tensors))
+    assert {k for k in variants(bulk) if not k.tensors[0].descriptor} == set(variants(KERNEL))
+    path = tmp_path / "tuned.json"
+
+    def inspect(kernel: Kernel) -> Facts:
+        moves = ("UTMALDG", 4) if kernel.tensors[0].descriptor else ("LDG", 16)
+        return facts(kernel, instructions=(("HGMMA", 8), moves))
+
+    best, _ = tuner(path, inspect=inspect).best(bulk, *WORK, lambda k: 1.0 if k == with_pointers(bulk) else 2.0)
+    found = tuner(path).kept(bulk, WORK[0])
+    assert found is not None and found[0] == best == with_pointers(bulk)
+
+
+LINE = {"warps": 4, "stages": 3, "share": 0, "loop_stages": 0, "descriptors": False, "candidates": 8,
+        "microseconds": 40.0, "first": 50.0}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"format": 0, "winners": {}}', '{"format": 2, "winners": {"k": 3}}', '{"format": 2}',
+     *(json.dumps({"format": 2, "winners": {"k": LINE | odd}})
+       for odd in ({"warps": 3}, {"stages": 99}, {"share": -1}, {"microseconds": float("nan")}, {"more": 1},
+                   {"descriptors": 1}, {"warps": "4"}))],
+)  # fmt: skip
 def test_a_damaged_file_counts_as_empty(text: str, tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     path.write_text(text, encoding="utf-8")
     winners = Winners.at(path)
     assert winners.known == {}
-    winners.keep("k", KERNEL)
-    assert Winners.at(path).find("k", KERNEL) == KERNEL
+    winners.keep("k", KERNEL, TIMED)
+    assert Winners.at(path).find("k", KERNEL) == (KERNEL, replace(TIMED, how="kept"))
     assert [p.name for p in tmp_path.iterdir()] == ["tuned.json"]
+
+
+def test_one_damaged_line_leaves_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.json"
+    path.write_text(json.dumps({"format": 2, "winners": {"a": LINE, "b": LINE | {"warps": 0}}}), encoding="utf-8")
+    assert Winners.at(path).known == {"a": Winner(**LINE)}  # type: ignore[arg-type]
 
 
 def test_two_processes_keep_what_both_found(tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     one, other = Winners.at(path), Winners.at(path)
-    one.keep("a", KERNEL)
-    other.keep("b", replace(KERNEL, warps=8))
-    assert set(json.loads(path.read_text(encoding="utf-8"))["winners"]) == {"a", "b"}
+    one.keep("a", KERNEL, TIMED)
+    other.keep("b", replace(KERNEL, warps=8), TIMED)
+    assert set(Winners.at(path).known) == {"a", "b"}
 
 
-def test_a_winner_belongs_to_one_kernel_and_one_device() -> None:
+WRITER = """
+import sys
+from pathlib import Path
+from stein.backends.gpu.steps import Origin
+from stein.backends.gpu.winners import Winners
+from stein.tests.gpu.test_tune import KERNEL, TIMED
+for n in range(40):
+    Winners.at(Path(sys.argv[1])).keep(f"{sys.argv[2]}{n}", KERNEL, TIMED)
+"""
+
+
+def test_two_writers_at_a_time_leave_a_whole_file(tmp_path: Path) -> None:
+    """One may miss a line of the other, which is then found again; what is there is sound."""
+    path = tmp_path / "tuned.json"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), name]) for name in "ab"]
+    assert [w.wait() for w in writers] == [0, 0]
+    known = Winners.at(path).known
+    assert len(known) >= 40 and len({*known.values()}) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["tuned.json"]
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("", encoding="utf-8")
+    winners = Winners.at(blocked / "tuned.json")
+    winners.keep("k", KERNEL, TIMED)
+    assert winners.find("k", KERNEL) is not None
+    nowhere = Winners.at(None)
+    nowhere.keep("k", KERNEL, TIMED)
+    assert nowhere.find("k", KERNEL) is not None
+
+
+def test_a_winner_belongs_to_one_kernel_one_device_and_one_range_of_sizes(tmp_path: Path) -> None:
     other = replace(KERNEL, nest=Outer((("b", 128),), BODY, 528, 3))
-    assert len({key_of(KERNEL, "H200"), key_of(KERNEL, "H100"), key_of(other, "H200")}) == 3
+    few, many = {"n_b": 5}, {"n_b": 5000}
+    keys = [key_of(KERNEL, "H200", few), key_of(KERNEL, "H100", few), key_of(other, "H200", few)]
+    assert len({*keys, key_of(KERNEL, "H200", many), key_of(replace(KERNEL, warps=8), "H200", few)}) == 5
+    path = tmp_path / "tuned.json"
+    tuner(path, "H200").best(KERNEL, *WORK, lambda k: k.warps)
+    assert tuner(path, "H200").kept(KERNEL, WORK[0]) is not None
+    assert tuner(path, "H100").kept(KERNEL, WORK[0]) is None

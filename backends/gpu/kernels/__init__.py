@@ -16,6 +16,7 @@ from .chain import chains
 from .convolutions import convolution_plan
 from .plan import FusedPlan, Goal, steps_of
 from .products import kronecker_plan, low_rank_plan, monarch_plan
+from .sparse import sparse_plan
 from .streaming import attention_plan
 
 __all__ = ["FusedPlan", "Goal", "fused", "steps_of"]
@@ -48,7 +49,7 @@ def _at(
     program: Program, start: int, sizes: Mapping[str, int], layouts: Mapping[str, Layout], goal: Goal
 ) -> FusedPlan | None:
     """The first plan that fits the equations from one on."""
-    for whole in (attention_plan, adapter_plan, convolution_plan):
+    for whole in (attention_plan, adapter_plan, convolution_plan, sparse_plan):
         plan = whole(program, start, sizes, layouts, goal)
         if plan is not None:
             return plan

@@ -71,8 +71,6 @@ def _plan(region: Region, x: Read, generator: Read, bound: str, slot: int, resul
     transform = toeplitz.Transform.of(region.extents[m], region.extents[n])
     if transform.flops >= 2 * transform.rows * transform.cols or max(transform.half, transform.inner) > WIDEST:
         return None
-    if goal.narrow and transform.half * transform.inner > WIDEST * WIDEST // 2:
-        return None
     region.run_over(a for a in region.axes(0, x) if a != n)
     end = ending(region, 0)
     if any(isinstance(s, Tile) for s in end.statements) or end.read:
@@ -96,7 +94,7 @@ def _plan(region: Region, x: Read, generator: Read, bound: str, slot: int, resul
         ),
         toeplitz.convolution(
             source, end.stored[0], (n, m), lanes, sizes, transform, kind, epilogue=end.statements,
-            value=end.value, warps=8 if goal.narrow else 4, precision=goal.precision, title=text,
+            value=end.value, step=toeplitz.SMALLEST if goal.narrow else 0, precision=goal.precision, title=text,
         ),
     )  # fmt: skip
     name = region.equations[0].name

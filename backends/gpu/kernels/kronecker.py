@@ -17,7 +17,7 @@ from math import prod
 from ....ir.types import DType
 from ..frame import ceil_pow2
 from ..nodes import Apply, Kernel, Load, Local, Loop, Map, Nest, Number, Outer, Seq, Tensor, Tile
-from .plan import product_type, warps_for
+from .plan import Goal, product_type, warps_for
 
 SLAB = 64  # rows of a factor that is too large for one tile: the least that a warp group multiplies
 STEP = 64  # positions of a sum, or columns of a result, at a time
@@ -159,6 +159,24 @@ def small_left(
         warps=warps,
         stages=stages,
     )
+
+
+def small_left_blocks(taken: int, into: int, out: int, inner: int, goal: Goal) -> tuple[int, int, int] | None:
+    """Positions of the batch, steps of the sum and stages for a left factor with `taken` columns beside a right one of
+    out x into, of which one step takes a multiple of `inner` columns.
+
+    Step 0 holds the right factor whole, which takes too many registers where operands of matrix units come from there.
+
+    >>> small_left_blocks(16, 256, 256, 1, Goal("sm_90")), small_left_blocks(16, 256, 256, 1, Goal("gfx942"))
+    ((8, 0, 3), (4, 64, 2))
+    """
+    for rows, step, stages in ((128, 0, 3), (64, 0, 3), (64, 64, 3), (64, 64, 2), (32, 32, 2)):
+        if rows < taken or step % inner or (goal.narrow and not step):
+            continue
+        held, buffers = (step, stages - 1) if step else (into, 1)
+        if 2 * max(buffers * held * (rows + out), rows * out) <= goal.shared:
+            return rows // taken, step // inner, stages
+    return None
 
 
 def product_of_factors(first: Tensor, second: Tensor, out: Tensor, sizes: Mapping[str, Number], title: str) -> Kernel:

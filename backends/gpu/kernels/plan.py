@@ -34,7 +34,7 @@ from ..nodes import (
 from ..nodes import walk as _nodes
 from ..roofline import Device
 from ..source import arguments, grid
-from ..steps import Constant, Launch, Make, Step
+from ..steps import ORDERING, BlockRows, Constant, Launch, Make, Step
 from ..views import Layout
 
 REGISTERS = "registers"
@@ -74,8 +74,8 @@ class FusedPlan:
 
     The first `formed` launches only prepare operands (a product of two small factors, a transform of a generator).
     `buffers` are what launches hand on, `constants` are arrays that they read; both have names that no tensor of the
-    program has. `flops` are what it computes; `alone` and `alone_flops` are the bytes and operations of the equations,
-    each in a kernel of its own.
+    program has. `lists` are lists of blocks that are brought in order before. `flops` are what it computes; `alone`
+    and `alone_flops` are the bytes and operations of the equations, each in a kernel of its own.
     """
 
     structure: str
@@ -85,6 +85,7 @@ class FusedPlan:
     placements: tuple[Placement, ...] = ()
     buffers: tuple[tuple[str, Layout], ...] = ()
     constants: tuple[Constant, ...] = ()
+    lists: tuple[BlockRows, ...] = ()
     formed: int = 0
     flops: int = 0
     alone: int = 0
@@ -94,6 +95,11 @@ class FusedPlan:
     def pays(self) -> bool:
         """Whether the plan moves fewer bytes than its equations alone, or computes less."""
         return self.moved_bytes < self.alone or self.flops < self.alone_flops
+
+    @property
+    def started(self) -> int:
+        """Kernels that a call starts, those that bring lists in order included."""
+        return len(self.launches) + ORDERING * sum(not made.constant for made in self.lists)
 
     @property
     def product_type(self) -> DType:
@@ -120,7 +126,7 @@ class FusedPlan:
             for chosen in self.launches
             for parameter, n in touched(chosen.kernel, dict(chosen.numbers)).items()
             if dict(chosen.tensors)[parameter] not in cached
-        )
+        ) + sum(made.bytes for made in self.lists)
 
     def text(self) -> str:
         """One line for `explain`."""
@@ -128,6 +134,8 @@ class FusedPlan:
         line = f"{self.structure}: {', '.join(self.equations)} in {main} kernel" + ("s" if main > 1 else "")
         if self.formed:
             line += f" after {self.formed} that prepare operands"
+        if self.lists:
+            line += " after the blocks are brought in order"
         if self.placements:
             line += f"; {', '.join(map(str, self.placements))}"
         if self.rounded:
@@ -170,7 +178,8 @@ def steps_of(plan: FusedPlan) -> tuple[Step, ...]:
 
     The last launch counts the operations of all of them.
     """
-    made: list[Step] = [*plan.constants, *(Make(name, layout) for name, layout in (*plan.buffers, *plan.stored))]
+    made: list[Step] = [*plan.lists, *plan.constants]
+    made += [Make(name, layout) for name, layout in (*plan.buffers, *plan.stored)]
     for n, chosen in enumerate(plan.launches):
         moved = sum(touched(chosen.kernel, dict(chosen.numbers)).values())
         last = n == len(plan.launches) - 1

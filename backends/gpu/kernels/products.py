@@ -76,7 +76,7 @@ def plan_of(
     moved, flops = alone(region.program, region.equations, region.sizes)
     names = tuple(e.name for e in region.equations)
     results = tuple((n, region.layouts[n]) for n in stored)
-    return FusedPlan(structure, names, results, launches, placements, buffers, (), formed, flops, moved, flops)
+    return FusedPlan(structure, names, results, launches, placements, buffers, (), (), formed, flops, moved, flops)
 
 
 # --- Kronecker --------------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def _two_factors(
         return whole(share=PERSISTENT * goal.processors if alike else 0)
     if not end.statements and rows < 64 and taken < 64 and into <= 256 and out <= 256:
         inner = _wide(region, q[1:])
-        blocks = small_left_blocks(taken, into, out, inner, goal)
+        blocks = kronecker.small_left_blocks(taken, into, out, inner, goal)
         if blocks is None:
             return None
         batch, step, stages = blocks
@@ -198,24 +198,6 @@ def _two_factors(
     if single and rows % kronecker.SLAB == 0 and into <= 256:
         stage = 2 * kronecker.STEP * (kronecker.SLAB + into)
         return slabs(stages=3 if 3 * stage <= goal.shared else 2)
-    return None
-
-
-def small_left_blocks(taken: int, into: int, out: int, inner: int, goal: Goal) -> tuple[int, int, int] | None:
-    """Positions of the batch, steps of the sum and stages for a left factor with `taken` columns beside a right one of
-    out x into, of which one step takes a multiple of `inner` columns.
-
-    Step 0 holds the right factor whole, which takes too many registers where operands of matrix units come from there.
-
-    >>> small_left_blocks(16, 256, 256, 1, Goal("sm_90")), small_left_blocks(16, 256, 256, 1, Goal("gfx942"))
-    ((8, 0, 3), (4, 64, 2))
-    """
-    for rows, step, stages in ((128, 0, 3), (64, 0, 3), (64, 64, 3), (64, 64, 2), (32, 32, 2)):
-        if rows < taken or step % inner or (goal.narrow and not step):
-            continue
-        held, buffers = (step, stages - 1) if step else (into, 1)
-        if 2 * max(buffers * held * (rows + out), rows * out) <= goal.shared:
-            return rows // taken, step // inner, stages
     return None
 
 

@@ -92,13 +92,15 @@ class Region:
 
     @property
     def regular(self) -> bool:
-        """Whether every slot is a bare index, no axis is met twice, and every value is used as a whole."""
+        """Whether every slot is a bare index, no axis is met twice, and every value is made and used as a whole."""
         for k, equation in enumerate(self.equations):
             own = [self._axes[k, i.name] for i in equation.indices]
             if len({*own}) < len(own) or equation.update is not None or equation.semiring != PLUS_TIMES:
                 return False
             if any(s.bare is None for s in equation.slots):
                 return False
+            if tuple(self.extents[a] for a in self.result(k)) != tuple(n.evaluate(self.sizes) for n in equation.shape):
+                return False  # the rest of the result would stay as it is
             for read in reads(equation.expr):
                 if read.pad is not None or any(s.bare is None for s in read.slots):
                     return False

@@ -103,6 +103,7 @@ def convolution(
     epilogue: tuple[Nest, ...] = (),
     value: str = "",
     extra: tuple[Tensor, ...] = (),
+    step: int = 0,
     warps: int = 4,
     stages: int = 1,
     precision: str = "ieee",
@@ -112,6 +113,8 @@ def convolution(
 
     `ends` are the axis of x that is summed, and that of y which takes its place; the spectrum has the axes `lanes` of
     the batch. `dtype` is that of the matrices. An `epilogue` makes y of `value`, point by point over the batch.
+    With a `step`, x is taken and y is made so many columns of n2 and m2 at a time: v and s are never there as a whole,
+    which leaves registers for operands where matrix units take them from there.
     """
     n, m = ends
     batch = tuple(a for a in x.axes if a != n)
@@ -131,7 +134,7 @@ def convolution(
         target,
     )
     f1n2, f1f2, f1m2 = ("f1", "n2"), ("f1", "f2"), ("f1", "m2")
-    statements: tuple[Nest, ...] = (
+    forward: tuple[Nest, ...] = (
         Tile("vr", ("gr", source.name), f1n2, ("n1",)),
         Tile("vi", ("gi", source.name), f1n2, ("n1",)),
         *_times(("ar", "ai"), ("vr", "vi"), ("wr", "wi")),
@@ -139,7 +142,8 @@ def convolution(
         Tile("zr", ("ai", "dn"), f1f2, ("n2",), add=True),
         Tile("zi", ("ar", "di"), f1f2, ("n2",)),
         Tile("zi", ("ai", "dr"), f1f2, ("n2",), add=True),
-        *_times(("br", "bi"), ("zr", "zi"), ("tr", "ti")),
+    )
+    back: tuple[Nest, ...] = (
         Tile("sr", ("br", "dr_inverse"), f1m2, ("f2",)),
         Tile("sr", ("bi", "di_inverse"), f1m2, ("f2",), add=True),
         Tile("si", ("bi", "dr_inverse"), f1m2, ("f2",)),
@@ -149,7 +153,11 @@ def convolution(
         Tile("total", ("gi_inverse", "ci"), ("m1", "m2"), ("f1",), add=True),
         *(epilogue or (Map(target.name, "total"),)),
     )
-    nest: Nest = Seq(statements)
+    between = _times(("br", "bi"), ("zr", "zi"), ("tr", "ti"))
+    if step:
+        forward = (Loop("n2", step, Seq(forward), reduced=True),)
+        back = (Loop("m2", step, Seq(back)),)
+    nest: Nest = Seq((*forward, *between, *back))
     for name in ("vr", "vi", "zr", "zi", "sr", "si", "total"):
         nest = Local(name, F32, nest)
     for name in ("ar", "ai", "br", "bi", "cr", "ci"):
