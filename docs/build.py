@@ -19,6 +19,7 @@ PAGES = {
     "language": ROOT / "docs/language.md",
     "encrypted": ROOT / "docs/encrypted.md",
     "gpu": ROOT / "docs/gpu.md",
+    "pytorch": ROOT / "docs/pytorch.md",
     "architecture": ROOT / "docs/architecture.md",
     "contributing": ROOT / "CONTRIBUTING.md",
     "changelog": ROOT / "CHANGELOG.md",

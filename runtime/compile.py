@@ -27,6 +27,7 @@ from .fix import fix_sizes
 from .operands import Array
 from .settings import check_options, check_semiring
 from .stages import expression_of
+from .torch_graphs import admit
 from .verify import verify_constants
 
 if TYPE_CHECKING:
@@ -374,7 +375,7 @@ def _build(
     holder: list[Compiled] = []
 
     def slow(*args: Any, **keywords: Any) -> Any:
-        return holder[0].evaluate(*args, **keywords)
+        return holder[0].results(*args, **keywords)
 
     first = typed({})
     if check:
@@ -382,15 +383,21 @@ def _build(
     if target == "cuda":
         from .gpu import GpuCompiled
 
-        return GpuCompiled(
+        on_gpu = GpuCompiled(
             first, typed, lambda program: _expression(program, options, constants), target, constants, open_types, check
         )
+        admit(on_gpu if len(first.outputs) == 1 else on_gpu._results)
+        return on_gpu
     names = tuple(i.name for i in first.inputs if i.name not in constants)
     dispatch, register = make_dispatcher(slow, spec_first=False, names=names)
-    made = callable_class(dispatch)(
+    several = len(first.outputs) > 1
+    made = (Compiled if several else callable_class(dispatch))(
         first, typed, lambda program: _expression(program, options, constants), target, constants, open_types, check
     )
     holder.append(made)
+    if several:
+        made._results = dispatch
+    admit(dispatch if several else made)
     if target == "cpu" and not check:
         made._register = register
     return made

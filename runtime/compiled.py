@@ -52,6 +52,7 @@ class Compiled:
         self._names = tuple(i.name for i in self._arguments)
         self._outputs = tuple(n.split(".")[0] for n in self.program.outputs)  # `d.1` is what += made of d
         self._register: Callable[..., Any] | None = None
+        self._results: Callable[..., Any] = self.results
         self._last: tuple[Expression, Mapping[str, int]] | None = None
         self._found: tuple[tuple[Finding, ...], tuple[NearMiss, ...]] | None = None
         self.__signature__ = self.signature  # what inspect.signature and help show
@@ -105,12 +106,20 @@ class Compiled:
             self._found = found_in(self.program)
         return self._found
 
-    def __call__(self, /, *args: Any, out: Any = None, **keywords: Any) -> Any:
+    def __call__(self, /, *args: Any, **keywords: Any) -> Any:
         """The result of the program for these arguments; an array, or a dict of arrays by name.
 
         Raises `ShapeError` and `DTypeError` for arguments that do not fit, `StructureError` with `check=True`.
         """
-        return self.evaluate(*args, out=out, **keywords)
+        if len(self._outputs) == 1:
+            return self.evaluate(*args, **keywords)
+        found = self._results(*args, **keywords)  # torch.compile follows this frame, and writes down that call
+        return dict(zip(self._outputs, found, strict=True)) if type(found) is tuple else found
+
+    def results(self, /, *args: Any, out: Any = None, **keywords: Any) -> Any:
+        """The results of a call, several of them as a tuple in order; `out` itself where it was given."""
+        found = self.evaluate(*args, out=out, **keywords)
+        return tuple(found.values()) if out is None and type(found) is dict else found
 
     def evaluate(self, /, *args: Any, out: Any = None, **keywords: Any) -> Any:
         """The long way round of a call: checks, binding, perhaps compilation. The dispatcher answers what it knows."""
@@ -145,9 +154,11 @@ class Compiled:
 
     def _recorded(self, values: Sequence[Any], out: Any) -> Any:
         """The result through PyTorch's operator, which its autograd and its transforms see."""
-        from .torch_calls import call_recorded, forms_products, prepared
+        from .torch_calls import call_recorded, is_lowered, prepared
 
-        tensors = prepared(values, self._names, out, cast=bool(self._open_types) and forms_products(self._default))
+        tensors = prepared(values, self._names, out)
+        if self._open_types and is_lowered(self._default):
+            tensors = tensors.lowered() or tensors
         expression = self._expression_for(tensors.described)
         results = call_recorded(expression, tensors, self.target, self._check)
         return results[0] if len(results) == 1 else dict(zip(self._outputs, results, strict=True))
@@ -173,15 +184,10 @@ class Compiled:
             return targets
         bound = expression.bind(arrays, None, sizes)
         if plain and self._register is not None and all(a is v for a, v in zip(arrays, values, strict=True)):
-            outputs = self._outputs
-
-            def by_name(found: Any) -> Any:
-                return dict(zip(outputs, map(_scalar, found), strict=True))
-
-            key, alone = binding_key(arrays), len(outputs) == 1
+            key, alone = binding_key(arrays), len(names) == 1
             record = self._register(
                 bound.executable,
-                finish=None if alone else by_name,
+                finish=None if alone or all(self.program.tensors[n].shape for n in names) else _scalars,
                 scalars=alone,
                 recheck=bound.recheck,
                 replaces=expression.records.find(key),
@@ -335,13 +341,15 @@ def callable_class(dispatch: Callable[..., Any]) -> type[Compiled]:
     Python looks `__call__` up on the class; a builtin function found there is called as it is, without a frame of
     ours in between, which is what keeps a call of a small kernel near a hundred nanoseconds.
     """
+    call = dispatch if inspect.isbuiltin(dispatch) else staticmethod(dispatch)  # a Python function would be bound
     return type(
-        "Compiled", (Compiled,), {"__call__": dispatch, "__doc__": Compiled.__doc__, "__module__": Compiled.__module__}
+        "Compiled", (Compiled,), {"__call__": call, "__doc__": Compiled.__doc__, "__module__": Compiled.__module__}
     )
 
 
-def _scalar(array: Array) -> Any:
-    return array if array.ndim else array[()]
+def _scalars(arrays: tuple[Array, ...]) -> tuple[Any, ...]:
+    """Several results, with those that have no axes as scalars."""
+    return tuple([a if a.ndim else a[()] for a in arrays])
 
 
 def _dtype(array: Array, name: str) -> DType:

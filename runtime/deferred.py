@@ -10,6 +10,7 @@ from ..ir.errors import BackendError
 from .cache import Cache
 from .compiled import Compiled, parameter_kind
 from .operands import Array, as_array, library_of
+from .torch_graphs import admit
 
 if TYPE_CHECKING:
     from .explain import Explanation
@@ -30,6 +31,11 @@ class Deferred(Compiled):
         self._latest: Compiled | None = None
         self._constants = {}
         self.__signature__ = self.signature
+        admit(self)
+
+    def __call__(self, /, *args: Any, **keywords: Any) -> Any:
+        """The result of the program for these arguments; an array, or a dict of arrays by name."""
+        return self.evaluate(*args, **keywords)
 
     @property
     def signature(self) -> inspect.Signature:

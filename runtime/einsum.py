@@ -67,11 +67,13 @@ class _Entry:
         with self._lock:
             if self.dispatch is None:
                 from ..backends.cpu.native import make_dispatcher
+                from .torch_graphs import admit
 
                 words = ", ".join(f"{n}={v!r}" for n, v in DEFAULTS.items())
                 doc = f"einsum($self, /, *operands, {words})\n--\n\n{einsum.__doc__}"  # what inspect.signature reads
                 dispatch, self.register = make_dispatcher(evaluate, spec_first=True, name="einsum", doc=doc)
                 self.dispatch = dispatch
+                admit(dispatch, arrays=True)
             return self.dispatch
 
 

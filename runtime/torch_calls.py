@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..ir.errors import DTypeError
-from ..ir.expr import Const, Einsum, Read, walk
+from ..ir.expr import Const, Einsum, Equation, Read, free_indices, walk
 from ..ir.semiring import PLUS_TIMES
 from .expression import Expression
 from .operands import as_array
 from .settings import Settings
-from .torch_op import element_type, run, torch_type, under_transform
+from .torch_op import element_type, only_values, run, torch_type, under_transform
 
 Tensor: TypeAlias = Any  # torch.Tensor
 
@@ -38,10 +39,25 @@ class Described:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The tensors of one call, all on one device, with what the compiler asks of them."""
+    """The tensors of one call, all on one device, with what the compiler asks of them. `names` are for messages."""
 
     tensors: tuple[Tensor, ...]
-    described: tuple[Any, ...]
+    names: tuple[str, ...]
+
+    @cached_property
+    def described(self) -> tuple[Any, ...]:
+        """Shape and type of each."""
+        return tuple(described(t, n) for t, n in zip(self.tensors, self.names, strict=True))
+
+    def lowered(self) -> Prepared | None:
+        """The tensors in the precision that autocast asks for, None where it does not. f64 keeps its own."""
+        import torch
+
+        device = self.tensors[0].device.type
+        if not torch.is_autocast_enabled(device):
+            return None
+        low, high = torch.get_autocast_dtype(device), (torch.float32, torch.float16, torch.bfloat16)
+        return Prepared(tuple([t.to(low) if t.dtype in high else t for t in self.tensors]), self.names)
 
 
 def is_recorded(values: Sequence[Any]) -> bool:
@@ -53,21 +69,12 @@ def is_recorded(values: Sequence[Any]) -> bool:
     """
     import torch
 
-    plain = (torch.Tensor, torch.nn.Parameter)
-    recording = torch.is_grad_enabled()
-    for value in values:
-        if isinstance(value, torch.Tensor) and (
-            (recording and value.requires_grad) or type(value) not in plain or value.device.type != "cpu"
-        ):
-            return True
-    return under_transform() or torch._C._len_torch_dispatch_stack() > 0 or torch.is_autocast_enabled("cpu")
+    tensors = [v for v in values if isinstance(v, torch.Tensor)]
+    return not only_values(tensors) or torch.is_autocast_enabled("cpu")
 
 
-def prepared(values: Sequence[Any], names: Sequence[str], out: Any = None, cast: bool = False) -> Prepared:
-    """The operands of a call as tensors; `cast` lets autocast lower their precision.
-
-    Raises `DTypeError` for `out`, and for what is no array.
-    """
+def prepared(values: Sequence[Any], names: Sequence[str], out: Any = None) -> Prepared:
+    """The operands of a call as tensors. Raises `DTypeError` for `out`, and for what is no array."""
     import torch
 
     if out is not None:
@@ -82,10 +89,7 @@ def prepared(values: Sequence[Any], names: Sequence[str], out: Any = None, cast:
         if not isinstance(value, torch.Tensor):
             value = torch.as_tensor(as_array(value, name), device=device)
         tensors.append(value)
-    if cast and torch.is_autocast_enabled(device.type):
-        low = torch.get_autocast_dtype(device.type)
-        tensors = [t.to(low) if t.dtype in (torch.float32, torch.float16, torch.bfloat16) else t for t in tensors]
-    return Prepared(tuple(tensors), tuple(described(t, n) for t, n in zip(tensors, names, strict=True)))
+    return Prepared(tuple(tensors), tuple(names))
 
 
 def described(tensor: Tensor, name: str) -> Described:
@@ -94,20 +98,49 @@ def described(tensor: Tensor, name: str) -> Described:
     return Described(shape, element_type(tensor, name).numpy)
 
 
-def forms_products(expression: Expression) -> bool:
-    """Whether a program is nothing but products and sums, which autocast computes in its lower precision."""
+def is_lowered(expression: Expression) -> bool:
+    """Whether autocast lowers the precision of a program: one of products and sums that contracts an index.
+
+    So PyTorch does with its einsum: it lowers matrix products, while transposes, sums along an axis of one operand and
+    elementwise products keep their type.
+
+    >>> from ..frontend.classic import elaborate_spec, parse_spec
+    >>> from ..ir.types import F32
+    >>> def einsum(spec, *ranks):
+    ...     ones = tuple((False,) * n for n in ranks)
+    ...     return Expression(elaborate_spec(parse_spec(spec, False), ranks, ones, (F32,) * len(ranks)))
+    >>> is_lowered(einsum("ij,jk->ik", 2, 2)), is_lowered(einsum("ij,jk->ijk", 2, 2)), is_lowered(einsum("ij->i", 2))
+    (True, False, False)
+    """
     nodes = [n for e in expression.program.equations for n in walk(e.expr)]
-    rings = all(n.semiring == PLUS_TIMES for n in nodes if isinstance(n, Einsum))
-    return rings and all(isinstance(n, (Einsum, Read, Const)) for n in nodes)
+    if not all(isinstance(n, (Einsum, Read, Const)) for n in nodes):
+        return False
+    if any(isinstance(n, Einsum) and n.semiring != PLUS_TIMES for n in nodes):
+        return False
+    return any(_contracts(e) for e in expression.program.equations)
+
+
+def _contracts(equation: Equation) -> bool:
+    """Whether some index of more than one value is summed that two factors have."""
+    extents = equation.extents
+    for node in walk(equation.expr):
+        if isinstance(node, Einsum):
+            places = [n for f in node.factors for n in free_indices(f)]
+            if any(places.count(n) > 1 and extents[n].constant != 1 for n in node.bound):
+                return True
+    return False
 
 
 def einsum_recorded(spec: Any, given: Sequence[Any], out: Any, settings: Settings) -> Tensor:
     """`stein.einsum` through the operator."""
     from .einsum import find_expression
 
-    names = [f"operand {k}" for k in range(len(given))]
-    tensors = prepared(given, names, out, cast=settings.dtype is None and settings.semiring == PLUS_TIMES)
-    (result,) = call_recorded(find_expression(spec, tensors.described, settings), tensors, "cpu")
+    tensors = prepared(given, [f"operand {k}" for k in range(len(given))], out)
+    expression = find_expression(spec, tensors.described, settings)
+    low = tensors.lowered() if settings.dtype is None else None
+    if low is not None and is_lowered(expression):
+        tensors, expression = low, find_expression(spec, low.described, settings)
+    (result,) = call_recorded(expression, tensors, "cpu")
     return result
 
 

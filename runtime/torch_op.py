@@ -7,15 +7,14 @@ gradient of a program is a program, run by the same operator), `vmap`. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 from ..ir.errors import BackendError, DTypeError
-from ..ir.expr import Program
 from ..ir.types import DType
-from .autograd import batched_text, derived_options, expression_for, gradient_text, program_of, tangent_text
-from .operands import as_array, wrapper
+from .autograd import KEPT, batched_text, derived_options, gradient_text, program_of, tangent_text
+from .torch_kernels import compute
 
 Tensor: TypeAlias = Any  # torch.Tensor, which is not imported here
 SCHEMA = "(str program, str options, Tensor[] tensors) -> Tensor[]"
@@ -39,8 +38,42 @@ def run(program: str, options: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     if torch.compiler.is_dynamo_compiling():  # this line is being traced: what it writes down is the operator's name
         return list(torch.ops.stein.run(program, options, list(tensors)))
     if under_transform():
-        return list(_function().apply(program, options, *tensors))
-    return list(operator()(program, options, list(tensors)))
+        return list(_transformed().apply(program, options, *tensors))
+    if not is_plain(tensors):
+        return list(operator()(program, options, list(tensors)))
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return list(_recorded().apply(program, options, *tensors))
+    return _run(program, options, tensors)
+
+
+def is_plain(tensors: Iterable[Tensor]) -> bool:
+    """Whether nothing but autograd looks at a call, which then saves the way through the operator (some 100 us)."""
+    import torch
+
+    kinds = (torch.Tensor, torch.nn.Parameter)
+    return all(type(t) in kinds and (t.is_cpu or t.is_cuda) for t in tensors) and not is_watched()
+
+
+def only_values(tensors: Iterable[Tensor]) -> bool:
+    """Whether a call with these tensors of the CPU has no effect but its values: nothing records, traces or maps it."""
+    import torch
+
+    recording = torch.is_grad_enabled()
+    for tensor in tensors:
+        kind = type(tensor)
+        if (kind is not torch.Tensor and kind is not torch.nn.Parameter) or not tensor.is_cpu:
+            return False
+        if recording and tensor.requires_grad:
+            return False
+    return not is_watched() and not under_transform()
+
+
+def is_watched() -> bool:
+    """Whether a mode sees all operators (fake tensors, tracing), or several gradients are computed at once."""
+    import torch
+
+    traced = torch._C._len_torch_dispatch_stack() > 0 or torch._C._get_tracing_state() is not None
+    return traced or torch._C._dispatch_tls_is_dispatch_key_included(_batched_gradients())
 
 
 def under_transform() -> bool:
@@ -49,14 +82,44 @@ def under_transform() -> bool:
     They do not reach an operator's own formulas (torch 2.13), but those of a `torch.autograd.Function` around it.
     """
     import torch
-    from torch.autograd import forward_ad
 
-    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    return bool(torch.autograd.forward_ad._current_level >= 0)
 
 
 @cache
-def _function() -> Any:
-    """The operator as a `torch.autograd.Function`, with the same formulas."""
+def _batched_gradients() -> Any:
+    """The dispatch key that is on where several gradients are computed at once (`_over_gradients`)."""
+    import torch
+
+    return torch._C._dispatch_key_parse("VmapMode")
+
+
+@cache
+def _recorded() -> Any:
+    """The operator as a `torch.autograd.Function`, for plain calls: PyTorch's own way around it costs more."""
+    import torch
+
+    class Run(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
+        """`stein::run`."""
+
+        @staticmethod
+        def forward(ctx: Any, program: str, options: str, *tensors: Tensor) -> tuple[Tensor, ...]:
+            found = tuple(_run(program, options, tensors))
+            _remember(ctx, (program, options, tensors), found)
+            return found
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+            return (None, None, *_backward(ctx, grads)[2])
+
+    return Run
+
+
+@cache
+def _transformed() -> Any:
+    """The operator as a `torch.autograd.Function` for transforms, with the same formulas."""
     import torch
 
     class Run(torch.autograd.Function):  # type: ignore[misc, unused-ignore]
@@ -105,6 +168,7 @@ def operator() -> Any:
     torch.library.register_fake("stein::run", _shapes, lib=library)
     torch.library.register_autograd("stein::run", _backward, setup_context=_remember, lib=library)
     torch.library.register_vmap("stein::run", _over_batch, lib=library)
+    library.impl("run", _over_gradients, "Batched")
     return torch.ops.stein.run.default
 
 
@@ -139,30 +203,14 @@ def element_type(tensor: Tensor, name: str) -> DType:
 
 def _run(program: str, options: str, tensors: Sequence[Tensor]) -> list[Tensor]:
     """The outputs, computed."""
-    device = _device(tensors)
-    if device.type == "cuda":
+    if tensors and all(t.is_cpu for t in tensors):
+        return compute(program, options, tensors)
+    if _device(tensors).type == "cuda":
         from .gpu import run_program  # type: ignore[import-not-found, unused-ignore]
 
         found: list[Tensor] = run_program(program_of(program, options), options, tensors)
         return found
-    from ..backends.cpu.native import execute
-    from .stages import Staged
-
-    expression, target = expression_for(program, options)
-    pairs = zip(tensors, expression.arguments, strict=True)
-    arrays = [as_array(t.detach(), f"argument {i.name}") for t, i in pairs]
-    results: Sequence[Any]
-    if target == "reference":
-        from ..ir.interpret import interpret
-
-        outputs = interpret(expression.program, {i.name: a for i, a in zip(expression.arguments, arrays, strict=True)})
-        results = [outputs[n] for n in expression.program.outputs]
-    elif isinstance(expression, Staged):
-        results = expression.run(arrays, expression.sizes_of([a.shape for a in arrays]))
-    else:
-        results = execute(expression.bind(arrays).executable, arrays)
-    to_torch = wrapper("torch")
-    return [to_torch(r) for r in results]
+    return compute(program, options, tensors)
 
 
 def _shapes(program: str, options: str, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -183,20 +231,25 @@ def _shapes(program: str, options: str, tensors: Sequence[Tensor]) -> list[Tenso
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Sequence[Tensor]) -> None:
     """Keep what the gradient program reads, and of other inputs the shape."""
-    from torch.utils import _pytree
-
     program, options, tensors = inputs
     ctx.set_materialize_grads(False)
-    known = program_of(program, options)
-    flags = _pytree.tree_leaves(ctx.needs_input_grad)[2 : 2 + len(tensors)]
-    wanted = tuple(k for k, needed in enumerate(flags) if needed and known.inputs[k].dtype.kind in "fc")
-    seeds = _seedable(known)
-    found = gradient_text(program, options, wanted, seeds)
-    kept = dict.fromkeys(place for place in found.inputs if place[0] in ("input", "output"))
-    ctx.save_for_backward(*(tensors[k] if kind == "input" else output[k] for kind, k in kept))
-    ctx.kept = tuple(kept)
+    flags = ctx.needs_input_grad[2:]
+    if flags and not isinstance(flags[0], bool):  # of the operator: one list for its list of tensors
+        (flags,) = flags
+    wanted, kept = _kept(program, options, tuple(flags))
+    ctx.save_for_backward(*[tensors[k] if kind == "input" else output[k] for kind, k in kept])
+    ctx.kept = kept
     ctx.program, ctx.options, ctx.wanted, ctx.number = program, options, wanted, len(tensors)
-    ctx.blanks = {k: (tuple(t.shape), t.dtype, t.device) for k, t in enumerate(tensors)}
+    ctx.blanks = [(t.shape, t.dtype, t.device) for t in tensors]
+
+
+@lru_cache(maxsize=KEPT)
+def _kept(program: str, options: str, needed: tuple[bool, ...]) -> tuple[tuple[int, ...], tuple[tuple[str, int], ...]]:
+    """(the inputs that get a gradient, the values that are kept for it) where some inputs need one."""
+    known = program_of(program, options)
+    wanted = tuple(k for k, flag in enumerate(needed) if flag and known.inputs[k].dtype.kind in "fc")
+    found = gradient_text(program, options, wanted, _seedable(program, options))
+    return wanted, tuple(dict.fromkeys(place for place in found.inputs if place[0] in ("input", "output")))
 
 
 def _backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[None, None, list[Tensor | None]]:
@@ -204,8 +257,7 @@ def _backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[None, None, lis
     import torch
 
     results: list[Tensor | None] = [None] * ctx.number
-    known = program_of(ctx.program, ctx.options)
-    seeds = tuple(k for k in _seedable(known) if grads[k] is not None)
+    seeds = tuple([k for k in _seedable(ctx.program, ctx.options) if grads[k] is not None])
     if not seeds or not ctx.wanted:
         return None, None, results
     found = gradient_text(ctx.program, ctx.options, ctx.wanted, seeds)
@@ -248,9 +300,34 @@ def _over_batch(
     return run(text, options, moved), [0 if f else None for f in flags]
 
 
-def _seedable(program: Program) -> tuple[int, ...]:
+def _over_gradients(program: str, options: str, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The program over the batch of `torch.autograd.grad(..., is_grads_batched=True)` and `functional.jacobian`.
+
+    These have a `vmap` of their own, older than that of `torch.func`, which has no registration but its dispatch key.
+    """
+    import torch
+
+    nesting = torch._C._vmapmode_increment_nesting() - 1
+    torch._C._vmapmode_decrement_nesting()
+    for level in range(nesting, 0, -1):
+        plain: list[Tensor] = []
+        dims: list[int | None] = []
+        for tensor in tensors:
+            spread = torch._remove_batch_dim(tensor, level, 2, 0)  # one without a batch here is repeated twice
+            single = spread.shape[0] == 2 and spread.stride(0) == 0
+            plain.append(spread[0] if single else spread)
+            dims.append(None if single else 0)
+        if any(d is not None for d in dims):
+            break
+    found, places = _over_batch(None, (None, None, dims), program, options, plain)
+    return [t if d is None else torch._add_batch_dim(t, d, level) for t, d in zip(found, places, strict=True)]
+
+
+@lru_cache(maxsize=KEPT)
+def _seedable(program: str, options: str) -> tuple[int, ...]:
     """The outputs that can have a gradient."""
-    return tuple(k for k, n in enumerate(program.outputs) if program.tensors[n].dtype.kind in "fc")
+    known = program_of(program, options)
+    return tuple(k for k, n in enumerate(known.outputs) if known.tensors[n].dtype.kind in "fc")
 
 
 def _device(tensors: Sequence[Tensor]) -> Any:

@@ -22,6 +22,7 @@ import stein
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 OPTIONAL = {"torch", "triton", "tenseal", "matplotlib", "mpmath", "jax", "cotengra"}
+NEEDED = {"torch": "import torch", "tenseal": 'target="ckks"'}  # libraries, and what says that a block needs one
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -61,13 +62,14 @@ def _blocks(page: Path) -> list[tuple[int, str, str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_code_blocks(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if page.name == "encrypted.md":
-        pytest.importorskip("tenseal", reason="encrypted programs need tenseal")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": page.stem}
     printed: str | None = None
     for line, language, text in _blocks(page):
         if language == "python":
+            for library, sign in NEEDED.items():
+                if sign in text:  # the blocks before have run
+                    pytest.importorskip(library, reason=f"{page.name}:{line} needs {library}")
             output = io.StringIO()
             code = compile("\n" * line + text, str(page), "exec")  # line numbers of a failure are the page's
             with contextlib.redirect_stdout(output):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,10 @@ from ...ir.text import print_program
 from ...ir.types import DTYPES
 from ..autograd import expression_for, options_text
 from ..expression import Options
-from ..torch_op import operator, run
+from ..torch_kernels import compute
+from ..torch_op import only_values, operator, run
 
+LOWERED = (torch.float32, torch.float16, torch.bfloat16)  # what autocast converts
 TYPES = {
     torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32", torch.float64: "f64",
     torch.complex64: "c64", torch.complex128: "c128",
@@ -149,26 +151,33 @@ class StructuredLinear(nn.Module):
         self, x: Tensor, programs: Mapping[torch.dtype, tuple[tuple[str, ...], str, str]], bias: Tensor | None
     ) -> Tensor:
         given = self.tensors()
-        if bias is not None:
-            given["b"] = bias.reshape(self._rows)
         if x.shape[-1] != self.in_features:
             raise ShapeError(
                 f"the last axis of x is {x.shape[-1]}, in_features is {self.in_features}", code="size-mismatch"
             )
-        lead = x.shape[:-1]
-        given["x"] = x.reshape(-1, *self._columns)
-        dtype = self._dtype()
-        if torch.is_autocast_enabled(x.device.type) and dtype != torch.float64:
+        dtype = next(iter(given.values())).dtype
+        if dtype in LOWERED and torch.is_autocast_enabled(x.device.type):
             dtype = torch.get_autocast_dtype(x.device.type)
-            given = {k: v.to(dtype) if v.is_floating_point() else v for k, v in given.items()}
-        elif x.dtype != dtype:
+            given = {k: v.to(dtype) if v.dtype in LOWERED else v for k, v in given.items()}
+            x = x.to(dtype) if x.dtype in LOWERED else x
+            bias = None if bias is None else bias.to(dtype)
+        if x.dtype != dtype:
             raise DTypeError(
                 f"x is {x.dtype}, the parameters are {dtype}", code="argument-type", help=f"x.to({dtype}) converts it"
             )
         names, text, options = programs[dtype]
-        (y,) = run(text, options, [given[n] for n in names])
-        result: Tensor = y.reshape(*lead, self.out_features)
-        return result
+        given["x"] = x
+        shapes: dict[str, tuple[int, ...]] = {"x": (-1, *self._columns)}
+        if bias is not None:
+            given["b"], shapes["b"] = bias, self._rows
+        result = (*x.shape[:-1], self.out_features)
+        if not torch.compiler.is_dynamo_compiling() and only_values(given.values()):
+            (y,) = compute(text, options, [given[n] for n in names], [shapes.get(n) for n in names], [result])
+        else:
+            given |= {name: given[name].reshape(shape) for name, shape in shapes.items()}
+            (y,) = run(text, options, [given[n] for n in names])
+            y = y.reshape(result)
+        return cast(Tensor, y)
 
 
 def near_root(size: int, power: float = 0.5) -> int:

@@ -157,3 +157,28 @@ def test_kernels_compute_the_same(case: Case) -> None:
         gradients.append(torch.autograd.grad(weighted, [a for a in args if a.requires_grad]))
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_derivatives_of_a_product_with_zeros(kind: str) -> None:
+    """Up to the third they are those of the polynomial, however many factors are 0."""
+    from itertools import product
+
+    rows = [[1.3 * (k + 1) * (-1) ** k * there for k, there in enumerate(one)] for one in product((0, 1), repeat=4)]
+    x = torch.tensor(rows, dtype=torch.float64)
+    x = (x if kind == "real" else x * (0.6 + 0.8j)).requires_grad_()
+    compiled = stein.compile("y[i] = prod[j](A[i,j])", target="reference")
+
+    def multiplied(A: Any) -> Any:
+        return A[:, 0] * A[:, 1] * A[:, 2] * A[:, 3]
+
+    def derivatives(function: Any) -> list[Any]:
+        generator = torch.Generator().manual_seed(0)
+        found = [function(x)]
+        for _ in range(3):
+            weights = torch.randn(found[-1].shape, generator=generator, dtype=x.dtype)
+            found += torch.autograd.grad((found[-1] * weights).sum().real, x, create_graph=True)
+        return found
+
+    for found, wanted in zip(derivatives(lambda x: compiled(A=x)), derivatives(multiplied), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)  # a few operations on numbers up to 100

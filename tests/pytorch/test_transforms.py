@@ -1,4 +1,4 @@
-"""The operator under everything that PyTorch does with operators: transforms, autocast, tracing, export."""
+"""The operator under everything that PyTorch does with operators: transforms, many gradients at once, fake tensors."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def test_only_the_gradients_that_are_needed_are_computed(monkeypatch: pytest.Mon
     from stein.runtime import torch_op
 
     programs: list[str] = []
-    run = torch_op.expression_for
-    monkeypatch.setattr(torch_op, "expression_for", lambda text, options: programs.append(text) or run(text, options))
+    compute = torch_op.compute
+    monkeypatch.setattr(torch_op, "compute", lambda text, *rest: programs.append(text) or compute(text, *rest))
     a, b = normal(3, 4, grad=True), normal(4, 5, seed=1)
     stein.einsum("ij,jk->ik", a, b).sum().backward()
     assert len(programs) == 2 and programs[-1].count("return") == 1
@@ -153,19 +153,37 @@ def test_directional_derivatives(program: Any) -> None:
     close(found, torch.func.jvp(lambda W: in_torch(**{**given, "W": W}), (given["W"],), (direction,)))
 
 
-def test_autocast_lowers_products_only() -> None:
-    a, b = torch.randn(3, 4, requires_grad=True), torch.randn(4, 5)
-    functions = stein.compile("y[i] = exp(sum[j] A[i,j] * x[j])", target="reference")
-    products = stein.compile("y[i,k] = A[i,j] * B[j,k]", target="reference")
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = stein.einsum("ij,jk->ik", a, b)
-        assert y.dtype == torch.bfloat16
-        assert products(A=a, B=b).dtype == torch.bfloat16
-        assert functions(A=a, x=b[:, 0]).dtype == torch.float32
-        assert stein.einsum("ij,jk->ik", a.double(), b.double()).dtype == torch.float64
-        assert stein.einsum("ij,jk->ik", a.detach(), b, semiring="maxplus").dtype == torch.float32
-    y.sum().backward()
-    assert a.grad is not None and a.grad.dtype == torch.float32
+def test_many_gradients_at_once(program: Any) -> None:
+    given = arguments(grad=True)
+    names, values = list(given), list(given.values())
+    seeds = normal(3, 2, 5, seed=8)
+
+    def batched(function: Any) -> Any:
+        first = torch.autograd.grad(
+            function(**dict(zip(names, values, strict=True))), values, seeds, is_grads_batched=True, create_graph=True
+        )
+        total = sum(g.pow(2).sum() for g in first)
+        return (*first, *torch.autograd.grad(total, values, allow_unused=True, materialize_grads=True))
+
+    for found, wanted in zip(batched(program), batched(in_torch), strict=True):
+        close(found, wanted)
+
+
+@pytest.mark.parametrize("strategy", ["reverse-mode", "forward-mode"])
+def test_jacobians_at_once(program: Any, strategy: str) -> None:
+    given, x = arguments(), arguments()["x"]
+    jacobian = torch.autograd.functional.jacobian
+    found = jacobian(lambda x: program(**{**given, "x": x}), x, vectorize=True, strategy=strategy)
+    close(found, jacobian(lambda x: in_torch(**{**given, "x": x}), x))
+
+
+def test_batches_of_gradients_within_each_other() -> None:
+    """The two levels of PyTorch's older vmap are taken off one after the other, also by einsum of bare tensors."""
+    from torch._vmap_internals import _vmap
+
+    A, x = normal(2, 3, 4), normal(5, 4, seed=1)
+    found = _vmap(lambda A: _vmap(lambda x: stein.einsum("ij,j->i", A, x))(x))(A)
+    close(found, torch.einsum("aij,xj->axi", A, x))
 
 
 def test_a_semiring_of_ones_own_has_gradients() -> None:
@@ -193,32 +211,6 @@ def test_complex_gradients_are_those_of_torch() -> None:
     a, b = (torch.randn(3, 3, dtype=torch.complex128, requires_grad=True) for _ in range(2))
     found = stein.einsum("ij,jk->ik", a, b).abs().sum()
     close(torch.autograd.grad(found, (a, b)), torch.autograd.grad((a @ b).abs().sum(), (a, b)))
-
-
-# --- tracing ----------------------------------------------------------------------------------------------------------
-
-
-def test_einsum_in_a_compiled_graph() -> None:
-    torch.compiler.allow_in_graph(stein.einsum)
-
-    def function(a: Any, b: Any) -> Any:
-        return stein.einsum("ij,jk->ik", a, b).relu() + 1
-
-    compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=True)
-    for rows in (3, 5):
-        a, b = normal(rows, 4, grad=True), normal(4, 5, seed=1, grad=True)
-        close(compiled(a, b), (a @ b).relu() + 1)
-        gradients = torch.autograd.grad(compiled(a, b).sum(), (a, b))
-        close(gradients, torch.autograd.grad(((a @ b).relu() + 1).sum(), (a, b)))
-
-
-def test_a_compiled_program_in_a_compiled_graph(program: Any) -> None:
-    torch.compiler.allow_in_graph(program)
-    given = arguments(grad=True)
-    compiled = torch.compile(lambda given: program(**given) * 2, fullgraph=True, backend="aot_eager")
-    close(compiled(given), in_torch(**given) * 2)
-    wanted = torch.autograd.grad(in_torch(**given).sum() * 2, list(given.values()))
-    close(torch.autograd.grad(compiled(given).sum(), list(given.values())), wanted)
 
 
 def test_shapes_without_values(program: Any) -> None:

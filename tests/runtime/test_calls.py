@@ -184,3 +184,14 @@ def test_a_cached_object_under_a_wrong_name_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "second.o").write_bytes((tmp_path / "first.o").read_bytes())
     assert store.load("first") == b"code of first"
     assert store.load("second") is None
+
+
+def test_programs_are_called_by_the_dispatcher_in_python_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where machine code cannot take the calls, a function of Python does, and is not handed the program itself."""
+    from stein.backends.cpu import native
+
+    monkeypatch.setattr(native, "available", lambda: False)
+    one, two = stein.compile("y[i] = F[i,j] * x[j]", dtype="f64"), stein.compile(TWO, dtype="f64")
+    for _ in range(2):
+        np.testing.assert_array_equal(one(F, x=np.ones(4)), F.sum(1))
+        np.testing.assert_array_equal(two(F=F, G=G)["mc"], F.sum(0) @ G)
