@@ -60,8 +60,8 @@ gpu-check: $(VENV)/.installed-test ## assemble every fused kernel for GPUs that 
 	$(BIN)/python tests/gpu_check.py
 
 bench: $(VENV)/.installed-bench ## side by side with NumPy, opt_einsum, torch, JAX and TenSEAL
-	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/structures.py
+	$(BIN)/python benchmarks/cpu.py
 	$(BIN)/python benchmarks/ckks.py
 
 examples: $(VENV)/.installed-test ## run every example; prints the table of structures (NAMES="monarch blast" runs some)

@@ -57,7 +57,8 @@ class _Solver:
 
     def __init__(self, network: Network, term: Term, slots: Sequence[Slot], argument: str | None) -> None:
         self.network, self.term, self.argument = network, term, argument
-        self.ext: dict[str, int] = {i: network.extents[i] for i in term.indices.union(*(s.indices for s in slots))}
+        used = sorted(term.indices.union(*(s.indices for s in slots)))  # in an order that no hash decides
+        self.ext: dict[str, int] = {i: network.extents[i] for i in used}
         self.shapes = network.shapes
         self.out: list[str] = []
         self.x: list[str] = []
@@ -106,7 +107,7 @@ class _Solver:
         return self.finished()
 
     def drop_units(self) -> None:
-        for i in [i for i in self.term.indices.union(self.out) if self.ext[i] == 1]:
+        for i in sorted(i for i in self.term.indices.union(self.out) if self.ext[i] == 1):
             self.put(i, Slot())
             self.out = [o for o in self.out if o != i]
         kept = tuple(d for d in self.term.deltas if d[0] != d[1])
@@ -267,7 +268,9 @@ def _add_view(
     if owner is not None:
         graph.edge(owner, top, "term")
 
-    index = {i: graph.node(("i", number, i), ("index", v.extents[i])) for i in v.indices}
+    # Nodes in an order that no hash decides: the label does not depend on it, but the time that its search takes does.
+    met = dict.fromkeys((*v.out, *v.x, *(i for a in v.atoms for _, q in a.ports for i, _ in q.terms)))
+    index = {i: graph.node(("i", number, i), ("index", v.extents[i])) for i in met}
     for k, i in enumerate(v.out):
         graph.edge(top, index[i], ("out", k))
     for k, i in enumerate(v.x):
