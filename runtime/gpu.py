@@ -237,11 +237,16 @@ def run_program(program: Program, options: str, tensors: Sequence[Tensor]) -> li
     return _expression_of(_Known(program, options)).call([settled(t) for t in tensors])
 
 
-def require(*libraries: str) -> None:
-    """`BackendError` that says what to install, if a library is missing."""
+@cache
+def _installed(library: str) -> bool:
     from importlib.util import find_spec
 
-    missing = [name for name in libraries if find_spec(name) is None]
+    return find_spec(library) is not None
+
+
+def require(*libraries: str) -> None:
+    """`BackendError` that says what to install, if a library is missing."""
+    missing = [name for name in libraries if not _installed(name)]
     if missing:
         raise BackendError(
             f"target 'cuda' needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed",
@@ -263,6 +268,7 @@ class GpuCompiled(Compiled):
         """The result, on the GPU where the tensors are there (see the module)."""
         from .operands import library_of
 
+        require("torch", "triton")
         values = self._in_order(args, keywords)
         if library_of(values) == "torch" and self._runs_here(values):
             return self._on_gpu(values, out)

@@ -24,15 +24,16 @@ from .chain.parameters import Parameters
 from .execution.seal import Evaluator, Scheme, Secret
 from .planning.cost import CALL, DEFAULTS, Prices, Rates
 
-FORMAT = 1  # of the file; another number means measuring again
+FORMAT = 2  # of the file; another number means measuring again
 ODD = 10.0  # times the built-in figure from which on a measurement is not believed
 PATIENCE = 0.02  # seconds that are spent on each figure
 CHAIN = Parameters(8192, (50, 40, 60))
+VALUES, PLAINS = 24, 64  # operands that take turns: more than the second cache holds, as in a circuit of some size
 
 
 @cache
 def machine_rates() -> Rates:
-    """The rates of this machine: from the cache folder, else measured now (half a second); the built-in ones where
+    """The rates of this machine: from the cache folder, else measured now (a second); the built-in ones where
     `STEIN_CALIBRATION=off` says so, or where a measurement is out of all proportion.
 
     Raises `BackendError` without tenseal.
@@ -105,7 +106,7 @@ def save(path: Path, found: Rates) -> None:
 
 
 def measure() -> Rates:
-    """Run the operations on a small chain and take the median time of each; several operands each, so that they come
+    """Run the operations on a small chain and take the median time of each; many operands each, so that they come
     from memory as often as in a circuit.
     """
     scheme = Scheme(CHAIN)
@@ -115,9 +116,8 @@ def measure() -> Rates:
     ring, primes = CHAIN.ring, CHAIN.levels + 1
     scale = 2.0**CHAIN.scale_bits
     vectors = [np.linspace(-1, 1 + k, CHAIN.slots) for k in range(8)]
-    plains = [scheme.encode(v, 0, scale) for v in vectors]
-    values = [secret.encrypt(v, scale) for v in vectors]
-    sums = [secret.encrypt(v, scale) for v in vectors]
+    plains = [scheme.encode(vectors[k % 8], 0, scale) for k in range(PLAINS)]
+    values, sums = ([secret.encrypt(vectors[k % 8], scale) for k in range(VALUES)] for _ in range(2))
     butterflies = ring / 2 * log2(ring)
     words = 2 * primes * ring
     unit = Prices(ring, replace(DEFAULTS, butterfly=1.0)).rotate(primes) - CALL / 1e6
@@ -132,9 +132,9 @@ def measure() -> Rates:
     encryption = once(lambda k: secret.encrypt(vectors[k % 8], scale)) - encoding
     return Rates(
         butterfly,
-        once(lambda k: evaluator.multiply_plain(values[k % 8], plains[(k + 1) % 8])) / words,
-        once(lambda k: evaluator.multiply(values[k % 8], values[(k + 1) % 8])) / words,
-        once(lambda k: evaluator.add(sums[k % 8], values[(k + 1) % 8], reuse=True)) / words,
+        once(lambda k: evaluator.multiply_plain(values[k % VALUES], plains[k % PLAINS])) / words,
+        once(lambda k: evaluator.multiply(values[k % VALUES], values[(k + 1) % VALUES])) / words,
+        once(lambda k: evaluator.add(sums[k % VALUES], values[(k + 1) % VALUES], reuse=True)) / words,
         max(1.0, (encryption - 2 * primes * butterflies * butterfly) / (primes * ring)),
         max(0.1, (encoding - primes * butterflies * butterfly) / butterflies),
         measured=True,
