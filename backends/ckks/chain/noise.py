@@ -177,6 +177,8 @@ class _Model:
             result.power = first.power + plain**2
         elif node.kind in (c.RESCALE, c.RELINEARISE):
             added, excess = self.rounding(node.size), SQUARED if node.size == 3 else LAPLACE
+            if self.convolving:
+                excess = 0.0  # a coefficient of a product is a sum over the whole ring
             if node.kind == c.RELINEARISE:
                 added = self.switching(node.level)
                 result.spike = first.spike + self.spike(node.level) / scale**2
@@ -209,7 +211,7 @@ class _Model:
             entries = spread(plain, self.ring)
             total = float((entries**2).sum())
             local, mixed = largest(a.local) * total, largest(a.mixed) * total
-            mixed = mixed + self.ring * largest(a.bound) ** 2 * rounding
+            mixed = mixed + float((spread(a.bound, self.ring) ** 2).sum()) * rounding
             power, gain, bias = largest(a.power) * total, total, largest(a.bias) * float(entries.sum())
         excess = a.local_excess, a.mixed_excess
         return _Value(magnitude, power, local, mixed, *excess, a.spike * gain, a.stray * gain, bias)
