@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import stein
 from stein.backends.ckks.chain.noise import predict
 from stein.backends.ckks.chain.parameters import Parameters
 from stein.backends.ckks.chain.ranges import assumed, exact
@@ -89,3 +90,24 @@ def test_claims_cap_what_intervals_see() -> None:
     circuit = one_output(b, second, ("x",))
     found = predict(circuit, bind(circuit, MEDIUM), {"x": 1.0}, assumed(circuit, {}))
     assert found.magnitudes[-1] == 1.0 and max(found.magnitudes) == 2.0
+
+
+@pytest.mark.parametrize("text", ["y[i] = t[i-j+255] * x[j] for i in 0..256", "y[i] = t[k] * x[i+k] for i in 0..200"])
+def test_products_of_polynomials_err_by_less_than_two_bits_below_the_prediction(text: str) -> None:
+    """Coefficients, not slots: their errors are sums over the whole ring, and empty coefficients add none."""
+    pytest.importorskip("tenseal", reason="needs SEAL: pip install 'stein[ckks]'")
+    taps = 511 if "i-j" in text else 57
+    program = stein.compile(
+        text, target="ckks", dtype="float64", t=(taps,), x=stein.encrypted(256, range=1.0), structure=True
+    )
+    assert program.stats["rotations"] == 0
+    rng = np.random.default_rng(5)
+    t, x = rng.uniform(-1, 1, taps) / 16, rng.uniform(-1, 1, 256)
+    wanted = stein.compile(text, t=(taps,), x=(256,), dtype="float64", target="reference")(t=t, x=x)
+    errors = []
+    for _ in range(4):
+        client, server = program.keygen()
+        server.bind(t=t)
+        errors.append(np.abs(client.decrypt(server.run(client.encrypt(x=x))) - wanted).max())
+    (predicted,) = server.predict().values()
+    assert max(errors) <= predicted <= 4 * max(errors)
