@@ -13,6 +13,7 @@ from math import log2
 
 from ..core import circuit as c
 from ..steps.option import Work
+from ..steps.tallied import tally
 
 SHARE_OF_UPLOAD = 0.2  # of the client's time for it, which the server's is weighed against
 PASSES = (0.7, 1.0)  # of a key switch, in transforms, for each prime and besides
@@ -120,18 +121,6 @@ class Prices:
         return (polynomials * self.ring * nanoseconds + CALL) / 1e6
 
 
-_COUNTED = {
-    c.ROTATE: "rotations",
-    c.MULTIPLY_PLAIN: "plain_products",
-    c.MULTIPLY: "cipher_products",
-    c.RELINEARISE: "relinearisations",
-    c.RESCALE: "rescales",
-    c.ADD: "additions",
-    c.SUBTRACT: "additions",
-    c.ADD_PLAIN: "additions",
-}
-
-
 def work(circuit: c.Circuit, prices: Prices, levels: int) -> Work:
     """Counts and predicted milliseconds of a circuit on a chain of `levels` levels.
 
@@ -142,9 +131,4 @@ def work(circuit: c.Circuit, prices: Prices, levels: int) -> Work:
     >>> work(b.circuit({"x": packing}, {"y": (packing, (b.rotate(x, 1),))}), Prices(8192), 1).rotations
     1
     """
-    counts: dict[str, int] = {}
-    for node in circuit.nodes:
-        name = _COUNTED.get(node.kind)
-        if name is not None:
-            counts[name] = counts.get(name, 0) + 1
-    return Work(milliseconds=sum(prices.operation(n, levels) for n in circuit.nodes), **counts)
+    return Work(milliseconds=sum(prices.operation(n, levels) for n in circuit.nodes), **tally(circuit.nodes))

@@ -20,14 +20,20 @@ _COUNTED = {
 }
 
 
-def work_of(nodes: Sequence[c.Node], context: Context) -> Work:
-    """Counts and price of operations of a circuit on the levels of a context."""
+def tally(nodes: Sequence[c.Node]) -> dict[str, int]:
+    """How many operations of each kind there are, by the names of `Work`."""
     counts: dict[str, int] = {}
-    time, prices = 0.0, context.prices
     for node in nodes:
         name = _COUNTED.get(node.kind)
         if name is not None:
             counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def work_of(nodes: Sequence[c.Node], context: Context) -> Work:
+    """Counts and price of operations of a circuit on the levels of a context."""
+    time, prices = 0.0, context.prices
+    for node in nodes:
         primes = context.primes(node.level)
         if node.kind == c.ROTATE:
             time += prices.rotate(primes)
@@ -41,4 +47,4 @@ def work_of(nodes: Sequence[c.Node], context: Context) -> Work:
             time += prices.rescale(primes + 1)
         elif node.kind != c.INPUT:
             time += prices.add(primes)
-    return Work(milliseconds=time, **counts)
+    return Work(milliseconds=time, **tally(nodes))
