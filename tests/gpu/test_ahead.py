@@ -68,10 +68,12 @@ def test_block_lists_and_descriptors_compile_to_warp_group_products() -> None:
 
 def test_the_intermediate_is_the_left_operand_from_registers() -> None:
     """The other order of the factors passes the intermediate through shared memory: it takes more barriers."""
+    triton = pytest.importorskip("triton")
     chain = plan_of("kronecker").kernels[-1]
     facts = inspect_printed(chain, "sm_90")
     assert facts.vector_loads >= 8 and facts.vector_stores == 4
-    assert facts.barriers <= 3
+    recent = tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 9)
+    assert facts.barriers <= (3 if recent else 4)
 
 
 def test_a_kernel_that_is_too_large_is_found_out() -> None:
