@@ -66,7 +66,6 @@ class Slices:
 
 def chains(program: Program, templates: Sequence[EquationTemplate]) -> tuple[Chain, ...]:
     """All chains that a program has, the longest for each equation that one may begin with and each of its indices."""
-    position = {t.equation.name: k for k, t in enumerate(templates)}
     readers: dict[str, list[int]] = {}
     kept = set(program.outputs) | {t.equation.update for t in templates}
     for k, template in enumerate(templates):
@@ -97,7 +96,6 @@ def chains(program: Program, templates: Sequence[EquationTemplate]) -> tuple[Cha
                 links.append(link)
             if len(links) > 1:
                 found[k, index] = Chain(*(tuple(column) for column in zip(*links, strict=True)))
-    assert all(position[templates[c.positions[-1]].equation.name] == c.positions[-1] for c in found.values())
     return tuple(found.values())
 
 
