@@ -1,7 +1,8 @@
 """`make gpu-check`: every fused kernel assembled for GPUs that are not here, and held to what it must be.
 
 For each program, element type and architecture, prints a row for each kernel of the plan. A row fails if the plan does
-not compute the whole program, takes other kernels than it should or moves more bytes than the floor, or if a kernel
+not compute the whole program, takes other kernels than it should or moves other bytes than the floor (and, behind a
+plus, those of operands that it prepares for itself), or if a kernel
 needs more shared memory than there is, keeps values in local memory, or lacks the matrix instruction that it should
 have. The exit status says whether all rows passed.
 
@@ -58,14 +59,14 @@ class Work:
         case = next(c for c in CASES if c.name == self.name)
         program = program_of(case, self.dtype, case.full)
         plans = fused(program, {}, layouts_of(program), goal_of(self.architecture))
-        wrong = broken(case, program, plans, self.architecture)
+        wrong = broken(case, program, plans)
         if not plans:
             return [self.failed(wrong)]
         found = []
         for plan in plans:
             moved = traffic(program, plan)
             kernels = f"{len(plan.kernels) - plan.formed}" + (f"+{plan.formed}" if plan.formed else "")
-            last = (kernels, f"{moved.total / moved.floor:.4f}")
+            last = (kernels, moved.ratios)
             found += [self.row(k, n, case, plan, last, wrong) for n, k in enumerate(plan.kernels)]
         return found
 

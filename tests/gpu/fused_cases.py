@@ -25,8 +25,8 @@ class Case:
     """A program, the structure of its plan, and its shapes.
 
     As many kernels as `tensor_cores` do it, after `formed` that prepare operands; `apart` equations stay outside. These
-    are the matrix instructions that the kernels have on sm_90 in 16-bit types. `halved` names architectures that have
-    too little room on chip for one kernel, and take two. A program that is `written` keeps its equations.
+    are the matrix instructions that the kernels have on sm_90 in 16-bit types. A program that is `written` keeps its
+    equations.
 
     `kind` says how results are held to the exact ones: `product` and `gated` by the sums of absolute values, `softmax`
     by the largest value, `transform` by norms, `quantised` by one step of the result.
@@ -42,12 +42,12 @@ class Case:
     formed: int = 0
     tensor_cores: tuple[str, ...] = ("HGMMA",)
     apart: int = 0
-    halved: tuple[str, ...] = ()
     written: bool = False
 
-    def count(self, architecture: str = "sm_90") -> int:
+    @property
+    def count(self) -> int:
         """The kernels that do it, without those that prepare operands."""
-        return 2 if architecture in self.halved else len(self.tensor_cores)
+        return len(self.tensor_cores)
 
 
 KRON = "y[b,i,j] = A[i,k] * B[j,l] * x[b,k,l]"
@@ -138,14 +138,14 @@ CASES: tuple[Case, ...] = (
          {"W": (136, 200), "U": (136, 20), "V": (20, 200), "x": (37, 200), "c": (136,)},
          {"W": (4096, 4096), "U": (4096, 64), "V": (64, 4096), "x": (16384, 4096), "c": (4096,)}, dtypes=HALF),
     Case("monarch 32", "monarch", MONARCH, {"L": (32, 32, 32), "R": (32, 32, 32), "x": (19, 32, 32)},
-         {"L": (32, 32, 32), "R": (32, 32, 32), "x": (16384, 32, 32)}, dtypes=HALF, tensor_cores=("HMMA",),
-         halved=("gfx942",)),
+         {"L": (32, 32, 32), "R": (32, 32, 32), "x": (16384, 32, 32)}, dtypes=HALF, tensor_cores=("HMMA",)),
+    Case("monarch 32, 40 columns", "monarch", MONARCH, {"L": (40, 32, 32), "R": (32, 40, 32), "x": (19, 32, 32)},
+         {"L": (40, 32, 32), "R": (32, 40, 32), "x": (16384, 32, 32)}, dtypes=HALF, tensor_cores=("HMMA",)),
     Case("monarch 64", "monarch", MONARCH, {"L": (64, 64, 64), "R": (64, 64, 64), "x": (19, 64, 64)},
          {"L": (64, 64, 64), "R": (64, 64, 64), "x": (16384, 64, 64)}, dtypes=HALF, tensor_cores=("HGMMA", "HMMA")),
     Case("block tensor-train", "block_tensor_train", "y[b,l,j] = L[j,l,k,r] * R[k,j,i,r] * x[b,k,i]",
          {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (19, 32, 32)},
-         {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (16384, 32, 32)}, dtypes=HALF, tensor_cores=("HMMA",),
-         halved=("gfx942",)),
+         {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (16384, 32, 32)}, dtypes=HALF, tensor_cores=("HMMA",)),
     Case("block sparse", "block_sparse", SPARSE, blocks("W", 4, 32, 9, 37), blocks("W", 32, 128, 102)),
     Case("block sparse 32", "block_sparse", SPARSE, blocks("W", 4, 32, 7, 37), blocks("W", 128, 32, 1638),
          dtypes=HALF),

@@ -14,8 +14,9 @@ from ..views import Layout
 from .adapters import adapter_plan
 from .chain import chains
 from .convolutions import convolution_plan
+from .monarch_plans import monarch_plan
 from .plan import FusedPlan, Goal, steps_of
-from .products import kronecker_plan, low_rank_plan, monarch_plan
+from .products import kronecker_plan, low_rank_plan
 from .sparse import sparse_plan
 from .streaming import attention_plan
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ....ir.types import DType
-from ..nodes import Kernel, Local, Loop, Number, Outer, Seq, Tensor, Tile
+from ..nodes import Kernel, Load, Local, Loop, Nest, Number, Outer, Seq, Tensor, Tile
 from .plan import product_type
 
 ROWS = 16  # rows of the batch that a matrix unit takes at least
@@ -52,18 +52,22 @@ def fused(
     inner: DType | None = None,
     title: str = "",
 ) -> Kernel:
-    """One kernel: `rows` positions of the batch and a slab of `columns` of j (0: all) in each program."""
+    """One kernel: a program for `rows` positions of the batch, which goes through j in slabs of `columns` (0: all).
+
+    Both products need all of k, so x stays on chip from slab to slab, while a slab of both factors passes.
+    """
     at = roles(x, first, second, y)
     b, j = at["b"], at["j"]
     u = "u" if "u" not in {t.name for t in (x, first, second, y)} else "inner"
-    slab = tuple((a, columns) for a in j) if columns else ()
     make = Tile(u, (x.name, first.name), (*at["k"], b[-1], *j, *at["r"]), at["i"])
     spend = Tile(y.name, (u, second.name), (*j, b[-1], *at["l"]), at["k"] + at["r"])
-    nest = Local(u, inner or product_type(x.dtype, second.dtype), Seq((make, spend)))
+    nest: Nest = Local(u, inner or product_type(x.dtype, second.dtype), Seq((make, spend)))
+    if columns:
+        nest = Load(x.name, (at["k"], b[-1:], at["i"]), Loop(j[-1], columns, nest))
     return Kernel(
         (x, first, second, y),
         tuple((a, sizes[a]) for role in at.values() for a in role),
-        Outer((*((a, rows if a == b[-1] else 1) for a in b), *slab), nest),
+        Outer(tuple((a, rows if a == b[-1] else 1) for a in b), nest),
         precision=precision,
         title=title,
         warps=warps,

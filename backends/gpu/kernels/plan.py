@@ -74,8 +74,9 @@ class FusedPlan:
 
     The first `formed` launches only prepare operands (a product of two small factors, a transform of a generator).
     `buffers` are what launches hand on, `constants` are arrays that they read; both have names that no tensor of the
-    program has. `lists` are lists of blocks that are brought in order before. `flops` are what it computes; `alone`
-    and `alone_flops` are the bytes and operations of the equations, each in a kernel of its own.
+    program has. `lists` are lists of blocks that are brought in order before. Operands that are `resident` stay in the
+    second-level cache from one launch to the next. `flops` are what it computes; `alone` and `alone_flops` are the
+    bytes and operations of the equations, each in a kernel of its own.
     """
 
     structure: str
@@ -87,6 +88,7 @@ class FusedPlan:
     constants: tuple[Constant, ...] = ()
     lists: tuple[BlockRows, ...] = ()
     formed: int = 0
+    resident: tuple[str, ...] = ()
     flops: int = 0
     alone: int = 0
     alone_flops: int = 0
@@ -119,14 +121,20 @@ class FusedPlan:
 
     @property
     def moved_bytes(self) -> int:
-        """Bytes through device memory at least: what each launch reaches, without buffers that stay in the cache."""
+        """Bytes through device memory at least: what each launch reaches, without buffers that stay in the cache;
+        operands that stay there once.
+        """
         cached = {p.value for p in self.placements if p.where == CACHE}
-        return sum(
-            n
-            for chosen in self.launches
-            for parameter, n in touched(chosen.kernel, dict(chosen.numbers)).items()
-            if dict(chosen.tensors)[parameter] not in cached
-        ) + sum(made.bytes for made in self.lists)
+        found: dict[str, int] = {}
+        for chosen in self.launches:
+            names = dict(chosen.tensors)
+            for parameter, n in touched(chosen.kernel, dict(chosen.numbers)).items():
+                name = names[parameter]
+                if name in self.resident:
+                    found[name] = max(found.get(name, 0), n)
+                elif name not in cached:
+                    found[name] = found.get(name, 0) + n
+        return sum(found.values()) + sum(made.bytes for made in self.lists)
 
     def text(self) -> str:
         """One line for `explain`."""

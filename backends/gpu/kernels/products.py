@@ -1,13 +1,12 @@
 """From a chain of products to a plan: which structure its axes make, and the kernel for its sizes.
 
-Kronecker (two factors and more), low rank, Monarch and block tensor-train. Each function returns None where the axes
+Kronecker (two factors and more) and low rank; `monarch_plans` goes on. Each function returns None where the axes
 are of another kind, or where no plan of it fits the registers and the shared memory of the goal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -17,23 +16,26 @@ from ....ir.text_print import print_equation
 from ....ir.types import DType
 from ..choose import Chosen
 from ..frame import ceil_pow2
-from ..nodes import Kernel, Number, Tensor, Tile
+from ..nodes import Kernel, Tensor, Tile
 from ..views import Layout
-from . import kronecker, low_rank, monarch
+from . import kronecker, low_rank
 from .chain import Chain, Ending, ending, followers
-from .plan import CACHE, MEMORY, REGISTERS, FusedPlan, Goal, Placement, fits_registers, launched, product_type
+from .plan import REGISTERS, FusedPlan, Goal, Placement, fits_registers, launched
 from .region import Region
 
 EXACT = 32  # a side of the tiles that exact products of f32 stay in registers with
-CHUNK = 0.4  # of the second-level cache, that an intermediate may fill
 PERSISTENT = 4  # programs a processor that share the factors
-STRIDED = ((32, 16), (16, 16), (16, 8), (16, 4))  # rows and columns of the second kernel of a Monarch product
 INNER = Placement("u", REGISTERS, 0)  # what stands between two products
 
 
 def extent(region: Region, axes: tuple[str, ...]) -> int:
     """The positions of some axes together."""
     return prod(region.extents[a] for a in axes)
+
+
+def padded(region: Region, axes: tuple[str, ...]) -> int:
+    """The positions of some axes together, each filled up to a power of two."""
+    return prod(ceil_pow2(region.extents[a]) for a in axes)
 
 
 def alone(program: Program, equations: tuple[Equation, ...], sizes: Mapping[str, int]) -> tuple[int, int]:
@@ -76,7 +78,18 @@ def plan_of(
     moved, flops = alone(region.program, region.equations, region.sizes)
     names = tuple(e.name for e in region.equations)
     results = tuple((n, region.layouts[n]) for n in stored)
-    return FusedPlan(structure, names, results, launches, placements, buffers, (), (), formed, flops, moved, flops)
+    return FusedPlan(
+        structure,
+        names,
+        results,
+        launches,
+        placements,
+        buffers,
+        formed=formed,
+        flops=flops,
+        alone=moved,
+        alone_flops=flops,
+    )
 
 
 # --- Kronecker --------------------------------------------------------------------------------------------------------
@@ -158,7 +171,7 @@ def _two_factors(
     """The kernel of two factors for these sizes, None where none fits."""
     _, p, q, r, s = kronecker.roles(x, left, right, y)
     sizes, text = region.all_sizes(), title(region)
-    rows, into, out, taken = (_wide(region, axes) for axes in (r, q, s, p))
+    rows, into, out, taken = (padded(region, axes) for axes in (r, q, s, p))
     whole = partial(
         kronecker.kronecker,
         *(x, left, right, y, sizes),
@@ -187,7 +200,7 @@ def _two_factors(
         alike = rows * into <= 64 * 64 and max(taken, out) <= 64
         return whole(share=PERSISTENT * goal.processors if alike else 0)
     if not end.statements and rows < 64 and taken < 64 and into <= 256 and out <= 256:
-        inner = _wide(region, q[1:])
+        inner = padded(region, q[1:])
         blocks = kronecker.small_left_blocks(taken, into, out, inner, goal)
         if blocks is None:
             return None
@@ -235,10 +248,6 @@ def _many_factors(
     return finished("kronecker", region, (*made, kernel), end.names, (INNER,), tuple(buffers), len(made))
 
 
-def _wide(region: Region, axes: tuple[str, ...]) -> int:
-    return prod(ceil_pow2(region.extents[a]) for a in axes)
-
-
 def title(region: Region) -> str:
     """The equations of a region, a line each."""
     return "\n".join(print_equation(e) for e in region.equations)
@@ -264,7 +273,7 @@ def low_rank_plan(chain: Chain, goal: Goal) -> FusedPlan | None:
     end = ending(region, chain.last)
     x, a, b = region.read(0, chain.x), region.read(*chain.factors[0]), region.read(*chain.factors[1])
     y = end.stored[0]
-    blocks = low_rank_blocks(_wide(region, tuple(rank)), x.dtype, goal)
+    blocks = low_rank_blocks(padded(region, tuple(rank)), x.dtype, goal)
     if blocks is None:
         return None
     rows, step, columns, stages = blocks
@@ -297,97 +306,3 @@ def low_rank_blocks(rank: int, dtype: DType, goal: Goal) -> tuple[int, int, int,
     if goal.exact:
         return (32, 32, 64, 2) if rank <= 128 else None
     return (64, 32, 64, 2) if rank <= 256 else None
-
-
-# --- Monarch and block tensor-train -----------------------------------------------------------------------------------
-
-
-def monarch_plan(chain: Chain, goal: Goal) -> FusedPlan | None:
-    """Two block-diagonal factors with a permutation between them, with or without a rank."""
-    if len(chain.factors) != 2:
-        return None
-    region = chain.region
-    x_, y_, first, second = ({*chain.x_axes}, {*chain.y_axes}, {*chain.axes_of(0)}, {*chain.axes_of(1)})
-    i, late = chain.bound(0), chain.bound(1)
-    k = late & x_ & first
-    r = late - k
-    j = first & second & y_ - x_
-    b = x_ - i - k
-    result = second - late - j
-    if not k or not j or not i or not b or first != i | k | j | r or second != j | late | result:
-        return None
-    if y_ != b | j | result or b & (first | second) or not result:
-        return None
-    end = ending(region, chain.last)
-    region.run_over(b)
-    x, a, c = region.read(0, chain.x), region.read(*chain.factors[0]), region.read(*chain.factors[1])
-    return _one_monarch(region, x, a, c, end, goal) or _two_monarchs(region, x, a, c, end, goal)
-
-
-def _one_monarch(region: Region, x: Tensor, a: Tensor, c: Tensor, end: Ending, goal: Goal) -> FusedPlan | None:
-    """One kernel, where 16 rows of the intermediate fit on chip."""
-    at = monarch.roles(x, a, c, region.stored(len(region.equations) - 1))
-    inner = extent(region, at["k"] + at["j"] + at["r"])
-    kind = product_type(x.dtype, c.dtype)
-    # The intermediate and its rearranged copy, as accumulators and in shared memory.
-    factors = max(extent(region, a.axes), extent(region, c.axes)) * x.dtype.itemsize
-    if not small(kind) or not fits_registers(monarch.ROWS * inner, 8) or end.statements:
-        return None
-    if monarch.ROWS * extent(region, tuple(t for t in x.axes if t not in at["b"])) * 2 + factors > goal.shared:
-        return None
-    kernel = monarch.fused(x, a, c, end.stored[0], region.all_sizes(), precision=goal.precision, title=title(region))
-    structure = "block_tensor_train" if at["r"] else "monarch"
-    return finished(structure, region, (kernel,), end.names, (Placement("u", REGISTERS, 0),))
-
-
-def _two_monarchs(region: Region, x: Tensor, a: Tensor, c: Tensor, end: Ending, goal: Goal) -> FusedPlan | None:
-    """Two kernels, a chunk of the batch at a time where the intermediate of it stays in the cache."""
-    at = monarch.roles(x, a, c, region.stored(len(region.equations) - 1))
-    if end.statements or not small(product_type(x.dtype, c.dtype)):
-        return None
-    if any(len(at[role]) != 1 for role in "bkjl"):
-        return None
-    (b,) = at["b"]
-    rows = region.extents[b]
-    inner = at["k"] + at["r"] + at["j"]
-    name = f"{region.equations[-1].name}.inner"
-    one = extent(region, inner) * x.dtype.itemsize
-    chunk = rows
-    while chunk * one > CHUNK * goal.cache_bytes and chunk > 1024:
-        chunk = -(-chunk // 2)
-    shape = (chunk, *(region.extents[t] for t in inner))
-    layout = Layout.dense(shape, x.dtype)
-    u = Tensor(region.parameter(name), (b, *inner), x.dtype, layout.strides)
-    k, wide = extent(region, at["k"] + at["r"]), extent(region, at["l"])
-    block = next((n for n in STRIDED if 2 * n[1] * k * (wide + n[0]) <= goal.shared), None)
-    if block is None:
-        return None
-    sizes = region.all_sizes()
-    y = end.stored[0]
-    starts = {t.name: f"o_{t.name}" for t in (x, y)} if chunk < rows else {}
-    x, y = (_from(t, starts) for t in (x, y))
-    make = monarch.block_diagonal(x, a, u, sizes, precision=goal.precision, title=title(region))
-    spend = monarch.strided_blocks(
-        u, c, y, sizes, precision=goal.precision, title=title(region), rows=block[0], columns=block[1], warps=8
-    )
-    launches = []
-    steps = {t.name: _step(region, t, b) for t in (x, y)}
-    for first in range(0, rows, chunk):
-        numbers = region.numbers | {f"n_{b}": min(chunk, rows - first)}
-        numbers |= {starts[n]: first * steps[n] for n in starts}
-        launches += [launched(k, region.arguments, numbers, region.equations[-1].dtype) for k in (make, spend)]
-    where = Placement(name, CACHE, 0) if chunk < rows or chunk * one <= CHUNK * goal.cache_bytes else None
-    where = where or Placement(name, MEMORY, 2 * rows * one)
-    structure = "block_tensor_train" if at["r"] else "monarch"
-    return plan_of(structure, region, tuple(launches), end.names, (where,), ((name, layout),))
-
-
-def _from(tensor: Tensor, starts: Mapping[str, str]) -> Tensor:
-    """The tensor from an offset on that is an argument, if it has one."""
-    return replace(tensor, offset=starts[tensor.name]) if tensor.name in starts else tensor
-
-
-def _step(region: Region, tensor: Tensor, axis: str) -> int:
-    """The stride of an axis, as a number."""
-    stride: Number = tensor.strides[tensor.axes.index(axis)]
-    return stride if isinstance(stride, int) else region.numbers[stride]
