@@ -441,6 +441,14 @@ def bare_product(expr: Expr, scope: Scope) -> Expr | None:
     return None
 
 
+def pass_widening(expr: Expr, scope: Scope) -> Expr | None:
+    """A conversion into a wider type of the same kind and out of it again rounds once: `bf16(f32(x))` is `bf16(x)`."""
+    match expr:
+        case Map("cast", (Map("cast", (inner,), wide),), dtype) if wide.kind == inner.dtype.kind:
+            return cast(inner, dtype) if wide.bits > inner.dtype.bits else None
+    return None
+
+
 EXACT_RULES: tuple[Rule, ...] = (
     Rule("plain slots", plain_slots),
     Rule("positions", fold_positions),
@@ -449,5 +457,6 @@ EXACT_RULES: tuple[Rule, ...] = (
     Rule("R9 zero", zero_factor),
     Rule("R22 duplicates", drop_duplicates),
     Rule("view", bare_product),
+    Rule("casts", pass_widening),
 )
 NORMAL_RULES: tuple[Rule, ...] = (Rule("R5 denest", denest), Rule("R8 count", sum_of_nothing), *EXACT_RULES)

@@ -50,6 +50,8 @@ def options_text(program: Program, options: Options, target: str = "cpu") -> str
         found["precision"] = options.precision
     if not options.explore:
         found["explore"] = False
+    if options.fixed:
+        found["fixed"] = sorted(options.fixed)
     own = sorted({s for s in _semirings(program) if known.get(s.name) != s}, key=lambda s: s.name)
     if own:
         found["semirings"] = [asdict(s) for s in own]
@@ -76,6 +78,7 @@ def _read_options(text: str) -> tuple[Options, str, dict[str, Semiring]]:
         found.get("strict", False),
         precision=found.get("precision", "ieee"),
         explore=found.get("explore", True),
+        fixed=tuple(found.get("fixed", ())),
     )
     return chosen, found["target"], semirings
 

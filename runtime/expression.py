@@ -37,7 +37,7 @@ COPY = ".copy"  # ends the name of the copy of an argument that is returned
 class Options:
     """How a program is planned: `optimize` as opt_einsum's, a limit on the elements of an intermediate, `strict`
     order, and on a GPU the `precision` of products of f32. Without `explore` the best order of contraction is taken,
-    and no other algorithm looked for.
+    and no other algorithm looked for. Inputs that are `fixed` keep their values from call to call.
     """
 
     optimize: Any = "auto"
@@ -46,6 +46,7 @@ class Options:
     specialise: bool = False
     precision: str = "ieee"
     explore: bool = True
+    fixed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

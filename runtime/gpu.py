@@ -103,7 +103,7 @@ class GpuExpression(Expression):
 
     def pricing(self) -> Target:
         """A roofline of the GPU."""
-        return self.target or GpuTarget(device_here(), self.options.precision)
+        return self.target or GpuTarget(device_here(), self.options.precision, self.options.fixed)
 
     def made(self, found: Candidate, sizes: Mapping[str, int], choice: Choice | None = None) -> Planned:
         """The plan that runs a candidate; what depends on constants alone is computed ahead of the calls."""
@@ -139,7 +139,7 @@ class GpuExpression(Expression):
         device = _current() if device is None else device
 
         def make() -> Bound:
-            goal = Goal.of(device_here(device), self.options.precision)
+            goal = Goal.of(device_here(device), self.options.precision, self.options.fixed)
             bound = bind(planned.called, sizes, layouts, self.settings, goal=goal)
             tuning = tuning_of(device)
             return replace(bound, settled=True) if tuning is None else tuning.known(bound)

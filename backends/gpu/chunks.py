@@ -40,10 +40,13 @@ def chunk_of(
         if index in looked or extent < 2:
             continue
         chosen = choose(equation, sizes, layouts, settings, Chunk(index))
-        block = dict(chosen.blocks)[axes[index]]
+        blocks = dict(chosen.blocks)
+        block = blocks[axes[index]]
         steps = -(-extent // block)
+        beside = {axes[n] for n in einsum.bound}
+        results = prod(b for a, b in blocks.items() if a not in beside)  # of a program
         others = prod(equation.extents[n].evaluate(sizes) for n in einsum.bound if n != index)
-        least = LEAST_STEPS if chosen.dot else -(-LEAST_WORK // (block * others))
+        least = LEAST_STEPS if chosen.dot else -(-LEAST_WORK // (block * others * results))
         each = max(-(-steps // wanted), least)
         chunks = -(-steps // each)
         if chunks >= LEAST_CHUNKS and (best is None or chunks > best[0]):

@@ -25,6 +25,7 @@ _NAMES = {
     **{f"u{b}": f"uint{b}" for b in (16, 32, 64)},
 }  # fmt: skip
 
+LISTS = 64  # of blocks, whose tables a program keeps: layers of the same shapes share it
 Pick = Callable[[Launch, Mapping[str, Any]], Launch]  # another configuration, given the arguments by name
 
 
@@ -126,16 +127,31 @@ def _uploaded(constant: Constant, device: Any, held: dict[tuple[str, str], Any])
 
 
 def _ordered(step: BlockRows, values: Mapping[str, Any], device: Any, held: dict[tuple[str, str], Any]) -> Any:
-    """The tables of a list of blocks; those of a constant list are made once, for as long as it is the same tensors."""
-    key = step.pointers, str(device)
+    """The tables of a list of blocks. Those of a list that never changes are made once, and again if PyTorch wrote to
+    it (loaded a state, say); while a CUDA graph is captured they are made in the graph, which may outlive them.
+    """
     rows, columns = values[step.rows_of], values[step.columns_of]
-    known = held.get(key)
-    if known is not None and known[0] is rows and known[1] is columns:
-        return known[2]
-    tables = ordered(rows, columns, step.extents)
-    if step.constant:
-        held[key] = rows, columns, tables
-    return tables
+    watched = not (rows.is_inference() or columns.is_inference())  # whether PyTorch counts what is written
+    if not step.constant or not watched or (device.type == "cuda" and _capturing()):
+        return ordered(rows, columns, step.extents)
+    # The lists are kept with their tables, so that no other list can come to lie where they are.
+    place = f"{step.pointers} {rows.data_ptr()} {columns.data_ptr()} {rows.stride()} {columns.stride()} {len(rows)}"
+    key, state = (place, str(device)), (rows._version, columns._version)
+    known = held.pop(key, None)
+    if known is None or known[0] != state:
+        known = state, rows, columns, ordered(rows, columns, step.extents)
+    held[key] = known
+    lists = [k for k in held if k[0].startswith(step.pointers + " ")]
+    for oldest in lists[:-LISTS]:
+        del held[oldest]
+    return known[-1]
+
+
+def _capturing() -> bool:
+    """Whether launches are being recorded into a CUDA graph."""
+    import torch
+
+    return bool(torch.cuda.is_current_stream_capturing())
 
 
 def _matrix(values: Mapping[str, Any], matrix: Matrix) -> Any:

@@ -28,7 +28,7 @@ LEAST_MATRIX = 16  # points of each of M, N and K from which on the matrix units
 
 @dataclass(frozen=True)
 class GpuTarget:
-    """A device and the precision of products of f32: prices planned programs.
+    """A device, the precision of products of f32, and the inputs that never change: prices planned programs.
 
     >>> from ...ir.text import parse_ir
     >>> text = "input x: f32[n]\\ny[i]: f32[n] = exp(x[i]) over i<n\\nreturn y"
@@ -39,6 +39,7 @@ class GpuTarget:
 
     device: Device = H200
     precision: str = "ieee"
+    fixed: tuple[str, ...] = ()
     name: str = "cuda"
 
     def describe(self) -> str:
@@ -49,7 +50,7 @@ class GpuTarget:
     def price(self, program: Program, sizes: Mapping[str, int]) -> Cost:
         """Flops and bytes of each equation, launches, and the predicted nanoseconds of one call."""
         total = Cost()
-        goal = Goal.of(self.device, self.precision)
+        goal = Goal.of(self.device, self.precision, self.fixed)
         layouts = {i.name: Layout.dense(tuple(s.evaluate(sizes) for s in i.shape), i.dtype) for i in program.inputs}
         plans = fused(program, sizes, layouts, goal)
         within = {name: plan for plan in plans for name in plan.equations}

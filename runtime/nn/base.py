@@ -38,10 +38,11 @@ class Factor:
 
 
 @lru_cache(maxsize=256)
-def texts(source: str) -> Mapping[torch.dtype, tuple[tuple[str, ...], str, str]]:
+def texts(source: str, fixed: tuple[str, ...] = ()) -> Mapping[torch.dtype, tuple[tuple[str, ...], str, str]]:
     """For each type of parameters: the names of the arguments, the program as the operator takes it, and its options.
 
-    `source` is a program of the named language.
+    `source` is a program of the named language. Of its inputs, those that are `fixed` keep their values from call to
+    call; what it declares no type for is of the type of the parameters.
     """
     from ...frontend.elaborate import elaborate
     from ...frontend.parser import parse_program
@@ -50,7 +51,7 @@ def texts(source: str) -> Mapping[torch.dtype, tuple[tuple[str, ...], str, str]]
     for dtype, name in TYPES.items():
         program = elaborate(tree, {}, default_dtype=DTYPES[name])
         names = tuple(i.name for i in program.inputs)
-        found[dtype] = (names, print_program(program), options_text(program, Options()))
+        found[dtype] = (names, print_program(program), options_text(program, Options(fixed=fixed)))
     return found
 
 
@@ -58,7 +59,8 @@ class StructuredLinear(nn.Module):
     """y = x W^T + b for a weight that is never formed. The layers are subclasses; each says what its W is.
 
     `product` is the right side of the program, on x with the axes `columns` in place of its last one; `rows` names the
-    indices of the result and their extents.
+    indices of the result and their extents. `declared` are lines before it, for what is not of the type of the
+    parameters. Buffers that the program reads and nobody changes in place but PyTorch are `fixed`.
 
     The parameters start uniform on an interval around 0, such that outputs have the variance that torch.nn.Linear's
     have at its start, 1/3 of the mean square of the inputs: an entry of W is a sum of products of f factors of variance
@@ -75,7 +77,9 @@ class StructuredLinear(nn.Module):
         device: Any = None,
         dtype: torch.dtype | None = None,
         *,
+        declared: str = "",
         ranges: str = "",
+        fixed: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         operator()
@@ -83,14 +87,14 @@ class StructuredLinear(nn.Module):
         self._rows, self._columns = tuple(rows.values()), tuple(columns)
         self._factors = dict(factors)
         indices = ",".join(rows)
-        start = f"y[n,{indices}] = {product}"
+        start = f"{declared}y[n,{indices}] = {product}"
         self._plain = start + ranges
         self._source = start + (f" + b[{indices}]" if bias else "") + ranges
         for name, factor in factors.items():
             setattr(self, name, nn.Parameter(torch.empty(factor.shape, device=device, dtype=dtype)))
         made = torch.empty(self.out_features, device=device, dtype=dtype) if bias else None
         self.bias = None if made is None else nn.Parameter(made)
-        self._texts, self._plain_texts = texts(self._source), texts(self._plain)
+        self._texts, self._plain_texts = texts(self._source, fixed), texts(self._plain, fixed)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

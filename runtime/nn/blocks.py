@@ -196,7 +196,9 @@ class BlockSparse(StructuredLinear):
             bias,
             device,
             dtype,
+            declared="rows, columns: i64[S]\n",
             ranges=f" for p in 0..{high}",
+            fixed=("rows", "columns"),
         )
         self.register_buffer("rows", torch.tensor([r for r, _ in chosen], device=device, dtype=torch.int64))
         self.register_buffer("columns", torch.tensor([c for _, c in chosen], device=device, dtype=torch.int64))

@@ -9,6 +9,7 @@ import torch
 import stein
 from stein.backends.gpu import run
 from stein.backends.gpu.block_rows import ordered
+from stein.runtime import autograd, gpu
 from stein.tests.gpu.interpreter import repair  # first: it asks for the interpreter
 
 assert repair
@@ -52,6 +53,41 @@ def test_a_list_of_blocks_at_run_time(side: int) -> None:
     y = f(rows=rows, columns=columns, W=w, x=x)
     torch.testing.assert_close(y, torch.einsum("ijac,bjc->bia", dense, x), rtol=1e-5, atol=1e-4)
     assert structures(f) == ["block_sparse"] and "tl.atomic" not in f.source()
+
+
+def test_the_lists_of_a_layer_are_brought_in_order_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.Tensor] = []
+
+    def counted(rows: torch.Tensor, columns: torch.Tensor, extents: tuple[int, int]) -> object:
+        made.append(rows)
+        return ordered(rows, columns, extents)
+
+    monkeypatch.setattr(run, "ordered", counted)
+    places = [[(3, 4), (0, 2), (1, 0)], [(2, 1), (2, 3), (0, 0)]]
+    layers = [stein.nn.BlockSparse(80, 64, 16, places=p, bias=False) for p in places]
+    x = torch.randn(9, 5, 16)
+
+    def agrees(layer: stein.nn.BlockSparse) -> None:
+        names, text, options = layer._texts[torch.float32]
+        given = {"W": layer.W.detach(), "rows": layer.rows, "columns": layer.columns, "x": x}
+        program = autograd.program_of(text, options)
+        (y,) = gpu.run_program(program, options, [given[n].detach() for n in names])
+        with torch.no_grad():
+            torch.testing.assert_close(y.reshape(9, 64), layer(x.reshape(9, 80)), rtol=1e-5, atol=1e-5)
+
+    for layer in layers * 2:
+        agrees(layer)
+    assert len(made) == 2
+    layers[0].load_state_dict(layers[1].state_dict())
+    agrees(layers[0])
+    agrees(layers[1])
+    assert len(made) == 3
+    rows = layers[0].rows
+    with torch.no_grad():
+        layers[0].rows = torch.tensor([3, 3, 1])  # another tensor, which may lie anywhere
+    del rows
+    agrees(layers[0])
+    assert len(made) == 4
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ class Case:
     equations.
 
     `kind` says how results are held to the exact ones: `product` and `gated` by the sums of absolute values, `softmax`
-    by the largest value, `transform` by norms, `quantised` by one step of the result.
+    by the largest value, `transform` by norms, `quantised` by one step of the result. An `impulse` is a transform whose
+    generator is 1 at lag 0 and 0 elsewhere, so that errors of what follows the product show beside those of norms.
     """
 
     name: str
@@ -127,6 +128,9 @@ CASES: tuple[Case, ...] = (
     Case("kronecker 8x8x8x8", "kronecker", "y[b,i,j,m,q] = A[i,k] * B[j,l] * C[m,n] * D[q,p] * x[b,k,l,n,p]",
          dict.fromkeys("ABCD", (8, 8)) | {"x": (3, 8, 8, 8, 8)},
          dict.fromkeys("ABCD", (8, 8)) | {"x": (16384, 8, 8, 8, 8)}, dtypes=HALF, formed=2),
+    Case("kronecker 16x256, bias, relu", "kronecker", "y[b,i,j] = relu((sum[k,l] A[i,k] * B[j,l] * x[b,k,l]) + c[i,j])",
+         {"A": (16, 16), "B": (256, 256), "c": (16, 256), "x": (9, 16, 256)},
+         {"A": (16, 16), "B": (256, 256), "c": (16, 256), "x": (16384, 16, 256)}, dtypes=("bfloat16",)),
     Case("hadamard 64x64", "kronecker", "h: hadamard\ny[b,i,j] = h[i,k] * h[j,l] * x[b,k,l]",
          {"h": (64, 64), "x": (5, 64, 64)}, {"h": (64, 64), "x": (16384, 64, 64)}, dtypes=HALF),
     Case("low rank", "low_rank", "y[b,i] = U[i,r] * V[r,j] * x[b,j]", {"U": (200, 20), "V": (20, 136), "x": (37, 136)},
@@ -146,6 +150,19 @@ CASES: tuple[Case, ...] = (
     Case("block tensor-train", "block_tensor_train", "y[b,l,j] = L[j,l,k,r] * R[k,j,i,r] * x[b,k,i]",
          {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (19, 32, 32)},
          {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (16384, 32, 32)}, dtypes=HALF, tensor_cores=("HMMA",)),
+    Case("monarch 32, bias, relu", "monarch", "y[b,l,j] = relu((sum[k,i] L[j,l,k] * R[k,j,i] * x[b,k,i]) + c[l,j])",
+         {"L": (40, 32, 32), "R": (32, 40, 32), "x": (19, 32, 32), "c": (32, 40)},
+         {"L": (40, 32, 32), "R": (32, 40, 32), "x": (16384, 32, 32), "c": (32, 40)}, dtypes=HALF,
+         tensor_cores=("HMMA",)),
+    Case("monarch 64, beside", "monarch", "y[b,l,j] = (sum[k,i] L[j,l,k] * R[k,j,i] * x[b,k,i]) * 0.5 + z[b,l,j]",
+         {"L": (64, 64, 64), "R": (64, 64, 64), "x": (19, 64, 64), "z": (19, 64, 64)},
+         {"L": (64, 64, 64), "R": (64, 64, 64), "x": (16384, 64, 64), "z": (16384, 64, 64)}, dtypes=HALF,
+         tensor_cores=("HGMMA", "HMMA")),
+    Case("block tensor-train, places", "block_tensor_train",
+         "y[b,l,j] = where(l + j >= 9, (sum[k,i,r] L[j,l,k,r] * R[k,j,i,r] * x[b,k,i]), c[j])",
+         {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (19, 32, 32), "c": (16,)},
+         {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (16384, 32, 32), "c": (16,)}, dtypes=HALF,
+         tensor_cores=("HMMA",)),
     Case("block sparse", "block_sparse", SPARSE, blocks("W", 4, 32, 9, 37), blocks("W", 32, 128, 102)),
     Case("block sparse 32", "block_sparse", SPARSE, blocks("W", 4, 32, 7, 37), blocks("W", 128, 32, 1638),
          dtypes=HALF),
@@ -163,6 +180,18 @@ CASES: tuple[Case, ...] = (
     Case("causal convolution", "toeplitz", "K: pad=0\ny[b,h,i] = K[h,i-j] * u[b,h,j] for i in 0..1500",
          {"K": (2, 1500), "u": (2, 2, 1500)}, {"K": (64, 1500), "u": (64, 64, 1500)}, "transform", HALF, formed=1,
          apart=1),
+    Case("toeplitz, transposed", "toeplitz", "y[b,i] = t[j-i+4000] * x[b,j]", {"t": (8001,), "x": (2, 4001)},
+         {"t": (8001,), "x": (16384, 4001)}, "transform", HALF, formed=1),
+    Case("toeplitz, bias, relu", "toeplitz", "y[b,i] = relu((sum[j] t[i-j+4095] * x[b,j]) + c[i])",
+         {"t": (8191,), "x": (2, 4096), "c": (4096,)}, {"t": (8191,), "x": (16384, 4096), "c": (4096,)}, "impulse",
+         HALF, formed=1),
+    Case("causal convolution, transposed", "toeplitz", "K: pad=0\ny[b,h,i] = K[h,j-i] * u[b,h,j] for i in 0..1500",
+         {"K": (2, 1400), "u": (2, 2, 1500)}, {"K": (64, 1400), "u": (64, 64, 1500)}, "transform", HALF, formed=1,
+         apart=1),
+    Case("causal convolution, skip", "toeplitz",
+         "K: pad=0\ny[b,h,i] = where(i >= 700, (sum[j] K[h,i-j] * u[b,h,j]) + d[h] * u[b,h,i], g[i]) for i in 0..1500",
+         {"K": (2, 1500), "u": (2, 2, 1500), "d": (2,), "g": (1500,)},
+         {"K": (64, 1500), "u": (64, 64, 1500), "d": (64,), "g": (1500,)}, "impulse", HALF, formed=1, apart=1),
     Case("attention", "attention", ATTENTION, {"q": (2, 45, 64), "k": (2, 150, 64), "v": (2, 150, 32)},
          {"q": (16, 4096, 64), "k": (16, 4096, 64), "v": (16, 4096, 64)}, "softmax"),
     Case("attention, causal", "attention", CAUSAL, dict.fromkeys("qkv", (2, 140, 64)),

@@ -29,6 +29,7 @@ from stein.tests.gpu.fused_kernels import DIRECT, TYPES, Direct
 from stein.tests.gpu.interpreter import array_of, poisoned, tensor_of  # it asks for the interpreter
 from stein.tests.rounding import unit
 
+GENERATORS = ("t", "K")
 TINY = 1e-7  # what numbers below the range of f16 may lose
 
 Array = np.ndarray[Any, Any]
@@ -46,8 +47,12 @@ def operands(case: Case, program: Program) -> Arrays:
             continue
         if tensor.name == "h":  # a declared Hadamard matrix has its own values
             array = sylvester(shape[0])
+        elif case.kind == "impulse" and tensor.name in GENERATORS:
+            array = np.zeros(shape)
+            array[..., 0 if tensor.name == "K" else shape[-1] // 2] = 1
         else:
-            array = values.standard_normal(shape) / (1 if tensor.name in "xuqktK" else shape[-1] ** 0.5)
+            near_one = tensor.name in "xuqktK" or case.kind == "impulse"
+            array = values.standard_normal(shape) / (1 if near_one else shape[-1] ** 0.5)
         found[tensor.name] = array.astype(tensor.dtype.numpy)
     return found
 
@@ -118,7 +123,7 @@ def allowed(case: Case, program: Program, dtype: DType, arrays: Arrays, exact: A
         return {"y": np.full_like(exact["y"], 1.0) * weights * v.max()}
     # Transforms keep the norm of a row; their rounding errors are independent, so that sixteen of them (the matrices,
     # the pointwise factors and what they are multiplied with) add up like their squares (Higham and Mary, 2019).
-    (generator,) = (arrays[n].astype(np.float64) for n in ("t", "K") if n in arrays)
+    (generator,) = (arrays[n].astype(np.float64) for n in GENERATORS if n in arrays)
     (x,) = (arrays[n].astype(np.float64) for n in ("x", "u") if n in arrays)
     gain = float(np.abs(np.fft.fft(generator, 2 * generator.shape[-1], axis=-1)).max())
     rows = np.linalg.norm(x, axis=-1, keepdims=True)

@@ -71,7 +71,7 @@ def block_sparse(
     if epilogue:
         body = Local(out, F32, Seq((body, *epilogue)))
     return Kernel(
-        (x, weights, y, *extra),
+        (x, weights, *extra, y),
         tuple((a, sizes[a]) for a in (*batch, blocks.row, *blocks.axes, summed, result)),
         Outer(_programs(batch, rows, blocks.row, result, columns), body),
         tables=blocks.tables,

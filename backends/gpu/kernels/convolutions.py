@@ -14,7 +14,7 @@ from math import prod
 from ....ir.expr import Equation, Program, Read
 from ....ir.size import ONE
 from ....ir.types import F32
-from ..nodes import Tile
+from ..nodes import Map
 from ..steps import Constant
 from ..views import Layout
 from . import toeplitz
@@ -46,34 +46,40 @@ def convolution_plan(
     return None
 
 
-def _lag(equation: Equation, x: Read, generator: Read, bound: str) -> tuple[int, str] | None:
-    """The slot of the generator that holds i - j + c, and i; None where the product is of another kind."""
+def _lag(equation: Equation, x: Read, generator: Read, bound: str) -> tuple[int, str, bool] | None:
+    """The slot of the generator that holds i - j + c, i, and whether the slot is j - i + c instead, as in the product
+    with the transposed matrix; None where the product is of another kind.
+    """
     slots = [k for k, s in enumerate(generator.slots) if s.bare is None]
     free = {s.bare for s in equation.slots}
     if len(slots) != 1 or x.pad is not None or generator.pad not in (None, 0, 0.0):
         return None
     slot = generator.slots[slots[0]]
     terms = dict(slot.terms)
-    if slot.modulus is not None or len(terms) != 2 or terms.get(bound) != ONE * -1:
+    if slot.modulus is not None or len(terms) != 2 or bound not in terms:
         return None
     (result,) = (n for n in terms if n != bound)
-    if terms[result] != ONE or result not in free or any(s.bare is None for s in x.slots):
+    factors = terms[result], terms[bound]
+    if factors not in ((ONE, -ONE), (-ONE, ONE)) or result not in free or any(s.bare is None for s in x.slots):
         return None
     own = [s.bare for s in x.slots]
     lanes = {s.bare for s in generator.slots if s.bare is not None}
     if own.count(bound) != 1 or result in own or {*own} - {bound} != free - {result} or not lanes <= {*own} - {bound}:
         return None
-    return slots[0], result
+    return slots[0], result, factors[0] != ONE
 
 
-def _plan(region: Region, x: Read, generator: Read, bound: str, slot: int, result: str, goal: Goal) -> FusedPlan | None:
+def _plan(
+    region: Region, x: Read, generator: Read, bound: str, slot: int, result: str, turned: bool, goal: Goal
+) -> FusedPlan | None:
     n, m = region.axis(0, bound), region.axis(0, result)
     transform = toeplitz.Transform.of(region.extents[m], region.extents[n])
     if transform.flops >= 2 * transform.rows * transform.cols or max(transform.half, transform.inner) > WIDEST:
         return None
     region.run_over(a for a in region.axes(0, x) if a != n)
     end = ending(region, 0)
-    if any(isinstance(s, Tile) for s in end.statements) or end.read:
+    epilogue = tuple(s for s in end.statements if isinstance(s, Map))
+    if epilogue != end.statements or len(end.stored) != 1:
         return None
     lag = region.local("lag")
     layout = region.layouts[generator.tensor]
@@ -85,6 +91,13 @@ def _plan(region: Region, x: Read, generator: Read, bound: str, slot: int, resul
     source = region.read(0, x)
     kind = source.dtype if small(source.dtype) else F32
     first = generator.slots[slot].offset.evaluate(region.sizes)
+    if turned:  # from its end to its begin
+        strides, first = [*held.strides], length - 1 - first
+        step = strides[slot]
+        if not isinstance(step, int):
+            return None
+        strides[slot] = -step
+        held = replace(held, strides=tuple(strides), offset=(length - 1) * step)
     sizes = region.all_sizes()
     text = title(region)
     kernels = (
@@ -93,7 +106,7 @@ def _plan(region: Region, x: Read, generator: Read, bound: str, slot: int, resul
             title=f"the transform of {generator.tensor}, for\n{text}",
         ),
         toeplitz.convolution(
-            source, end.stored[0], (n, m), lanes, sizes, transform, kind, epilogue=end.statements,
+            source, end.stored[0], (n, m), lanes, sizes, transform, kind, epilogue=epilogue, extra=end.read,
             value=end.value, step=toeplitz.SMALLEST if goal.narrow else 0, precision=goal.precision, title=text,
         ),
     )  # fmt: skip

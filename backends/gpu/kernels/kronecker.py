@@ -74,7 +74,7 @@ def kronecker(
     outer = Outer(tuple((a, 1) for a in b), nest, share, stages if share else 0)
     tile = max(_width(sizes, r) * _width(sizes, q), _width(sizes, r) * _width(sizes, s))
     return Kernel(
-        (x, left, right, y, *extra),
+        (x, left, right, *extra, y),
         tuple((a, sizes[a]) for a in b + p + q + r + s),
         outer,
         precision=precision,
@@ -112,7 +112,7 @@ def slabs(
     second = Loop(s, step, Seq((spend, *epilogue)) if epilogue else spend)
     nest = Local(u, inner or product_type(x.dtype, right.dtype), Seq((first, second)))
     return Kernel(
-        (x, left, right, y, *extra),
+        (x, left, right, *extra, y),
         tuple((a, sizes[a]) for a in (*b, p, q, r, s)),
         Outer((*((a, 1) for a in b), (r, rows)), nest),
         precision=precision,
@@ -131,6 +131,9 @@ def small_left(
     *,
     batch: int = 8,
     step: int = 0,
+    epilogue: tuple[Map, ...] = (),
+    value: str = "",
+    extra: tuple[Tensor, ...] = (),
     warps: int = 8,
     stages: int = 3,
     precision: str = "ieee",
@@ -140,18 +143,19 @@ def small_left(
     """For a left factor of few rows beside a large right one: the right product first, on `batch` positions at once, so
     that matrix units have 64 rows and more; then the left one. The intermediate is rearranged once on chip.
 
-    The right factor is held whole, or `step` positions of the first of its summed axes at a time.
+    The right factor is held whole, or `step` positions of the first of its summed axes at a time. An
+    `epilogue` is as in `kronecker`, of maps.
     """
     b, p, q, r, s = roles(x, left, right, y)
-    u = _fresh("u", (x, left, right, y))
+    u = _fresh("u", (x, left, right, y, *extra))
     first: Nest = Tile(u, (x.name, right.name), b + p + s, q)
     if step:
         first = Loop(q[0], step, first, reduced=True)
-    second = Tile(y.name, (u, left.name), b + s + r, p)
-    nest = Local(u, inner or product_type(x.dtype, left.dtype), Seq((first, second)))
+    second = Tile(value or y.name, (u, left.name), b + s + r, p)
+    nest = Local(u, inner or product_type(x.dtype, left.dtype), Seq((first, second, *epilogue)))
     blocks = tuple((a, batch if a == b[-1] else 1) for a in b)
     return Kernel(
-        (x, left, right, y),
+        (x, left, right, *extra, y),
         tuple((a, sizes[a]) for a in b + p + q + r + s),
         Outer(blocks, nest),
         precision=precision,

@@ -45,7 +45,7 @@ def low_rank(
         spend = Seq((spend, *epilogue))
     nest = Local(h, inner or product_type(x.dtype, second.dtype), Seq((make, Loop(result, columns, spend))))
     return Kernel(
-        (x, first, second, y, *extra),
+        (x, first, second, *extra, y),
         tuple((a, sizes[a]) for a in (*batch, result, summed, *rank)),
         Outer(tuple((a, rows if a == batch[-1] else 1) for a in batch), nest),
         precision=precision,
@@ -91,7 +91,7 @@ def dense_and_low_rank(
     nest = Seq((Loop(summed, step, both, reduced=True), *rest))
     inner = inner or product_type(x.dtype, second.dtype)
     return Kernel(
-        (x, dense, first, second, y, *extra),
+        (x, dense, first, second, *extra, y),
         tuple((a, sizes[a]) for a in (*batch, result, summed, *rank)),
         Outer(
             (*((a, rows if a == b else 1) for a in batch), (result, columns)), Local(h, inner, Local(total, F32, nest))

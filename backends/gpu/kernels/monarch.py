@@ -46,6 +46,9 @@ def fused(
     *,
     rows: int = ROWS,
     columns: int = 0,
+    epilogue: tuple[Nest, ...] = (),
+    value: str = "",
+    extra: tuple[Tensor, ...] = (),
     warps: int = 8,
     stages: int = 1,
     precision: str = "ieee",
@@ -54,18 +57,19 @@ def fused(
 ) -> Kernel:
     """One kernel: a program for `rows` positions of the batch, which goes through j in slabs of `columns` (0: all).
 
-    Both products need all of k, so x stays on chip from slab to slab, while a slab of both factors passes.
+    Both products need all of k, so x stays on chip from slab to slab, while a slab of both factors passes. With an
+    `epilogue`, the products give `value`, of which it makes y and reads the `extra` tensors.
     """
     at = roles(x, first, second, y)
     b, j = at["b"], at["j"]
-    u = "u" if "u" not in {t.name for t in (x, first, second, y)} else "inner"
+    u = "u" if "u" not in {t.name for t in (x, first, second, y, *extra)} else "inner"
     make = Tile(u, (x.name, first.name), (*at["k"], b[-1], *j, *at["r"]), at["i"])
-    spend = Tile(y.name, (u, second.name), (*j, b[-1], *at["l"]), at["k"] + at["r"])
-    nest: Nest = Local(u, inner or product_type(x.dtype, second.dtype), Seq((make, spend)))
+    spend = Tile(value or y.name, (u, second.name), (*j, b[-1], *at["l"]), at["k"] + at["r"])
+    nest: Nest = Local(u, inner or product_type(x.dtype, second.dtype), Seq((make, spend, *epilogue)))
     if columns:
         nest = Load(x.name, (at["k"], b[-1:], at["i"]), Loop(j[-1], columns, nest))
     return Kernel(
-        (x, first, second, y),
+        (x, first, second, *extra, y),
         tuple((a, sizes[a]) for role in at.values() for a in role),
         Outer(tuple((a, rows if a == b[-1] else 1) for a in b), nest),
         precision=precision,
@@ -120,24 +124,29 @@ def strided_blocks(
     *,
     rows: int = 128,
     columns: int = 16,
+    epilogue: tuple[Nest, ...] = (),
+    value: str = "",
+    extra: tuple[Tensor, ...] = (),
     warps: int = 4,
     stages: int = 1,
     precision: str = "ieee",
     title: str = "",
 ) -> Kernel:
     """y[b,l,j] = L[j,l,k] u[b,k,j], where the blocks j lie innermost: `columns` of them in a program, so that every
-    access is a whole 32-byte sector. The batched product is a three-dimensional one.
+    access is a whole 32-byte sector. The batched product is a three-dimensional one. An `epilogue` is as in `fused`.
     """
     batch = tuple(a for a in u.axes if a in y.axes and a not in factor.axes)
     j = tuple(a for a in u.axes if a in y.axes and a in factor.axes)
     k = tuple(a for a in u.axes if a in factor.axes and a not in y.axes)
     result = tuple(a for a in y.axes if a not in batch + j)
     b = batch[-1]
-    tile = Tile(y.name, (u.name, factor.name), (*j, b, *result), k)
+    nest: Nest = Tile(value or y.name, (u.name, factor.name), (*j, b, *result), k)
+    if epilogue:
+        nest = Seq((nest, *epilogue))
     return Kernel(
-        (u, factor, y),
+        (u, factor, *extra, y),
         tuple((a, sizes[a]) for a in batch + k + j + result),
-        Outer((*((a, rows if a == b else 1) for a in batch), *((a, columns if a == j[-1] else 1) for a in j)), tile),
+        Outer((*((a, rows if a == b else 1) for a in batch), *((a, columns if a == j[-1] else 1) for a in j)), nest),
         precision=precision,
         title=title,
         warps=warps,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..frame import ceil_pow2
-from ..nodes import Number, Tensor
+from ..nodes import Coordinate, Map, Number, Tensor, Tile, leaves
 from ..views import Layout
 from . import monarch
 from .chain import Chain, Ending, ending
@@ -40,8 +40,10 @@ def monarch_plan(chain: Chain, goal: Goal) -> FusedPlan | None:
         return None
     if y_ != b | j | result or b & (first | second) or not result:
         return None
-    end = ending(region, chain.last)
     region.run_over(b)
+    end = ending(region, chain.last)
+    if any(isinstance(s, Tile) for s in end.statements) or len(end.stored) != 1:
+        return None
     x, a, c = region.read(0, chain.x), region.read(*chain.factors[0]), region.read(*chain.factors[1])
     return _one_monarch(region, x, a, c, end, goal) or _two_monarchs(region, x, a, c, end, goal)
 
@@ -53,7 +55,7 @@ def _one_monarch(region: Region, x: Tensor, a: Tensor, c: Tensor, end: Ending, g
     else the widest of which one fits.
     """
     at = monarch.roles(x, a, c, region.stored(len(region.equations) - 1))
-    if not small(product_type(x.dtype, c.dtype)) or end.statements:
+    if not small(product_type(x.dtype, c.dtype)):
         return None
     columns = extent(region, at["j"])
     slabs = (columns, SLAB) if columns > SLAB and len(at["j"]) == 1 else (columns,)
@@ -69,6 +71,9 @@ def _one_monarch(region: Region, x: Tensor, a: Tensor, c: Tensor, end: Ending, g
         end.stored[0],
         region.all_sizes(),
         columns=slab if slab < columns else 0,
+        epilogue=end.statements,
+        value=end.value,
+        extra=end.read,
         precision=goal.precision,
         title=title(region),
     )
@@ -96,7 +101,7 @@ def _on_chip(region: Region, x: Tensor, at: Mapping[str, tuple[str, ...]], slab:
 def _two_monarchs(region: Region, x: Tensor, a: Tensor, c: Tensor, end: Ending, goal: Goal) -> FusedPlan | None:
     """Two kernels, a chunk of the batch at a time where the intermediate of it stays in the cache."""
     at = monarch.roles(x, a, c, region.stored(len(region.equations) - 1))
-    if end.statements or not small(product_type(x.dtype, c.dtype)):
+    if not small(product_type(x.dtype, c.dtype)):
         return None
     if any(len(at[role]) != 1 for role in "bkjl"):
         return None
@@ -108,7 +113,7 @@ def _two_monarchs(region: Region, x: Tensor, a: Tensor, c: Tensor, end: Ending, 
     chunk, factors = rows, (extent(region, a.axes) + extent(region, c.axes)) * x.dtype.itemsize
     while chunk * one > CHUNK * goal.cache_bytes and chunk > LEAST_CHUNK:
         chunk = -(-chunk // 2)
-    cached = 2 * chunk * one + factors <= goal.cache_bytes
+    cached = 2 * chunk * one + factors <= goal.cache_bytes and not _located(end, b)
     chunk = chunk if cached else rows
     shape = (chunk, *(region.extents[t] for t in inner))
     layout = Layout.dense(shape, x.dtype)
@@ -119,14 +124,23 @@ def _two_monarchs(region: Region, x: Tensor, a: Tensor, c: Tensor, end: Ending, 
         return None
     sizes = region.all_sizes()
     y = end.stored[0]
-    starts = {t.name: f"o_{t.name}" for t in (x, y)} if chunk < rows else {}
-    x, y = (_from(t, starts) for t in (x, y))
+    batched = [t for t in (x, y, *end.read) if b in t.axes]
+    starts = {t.name: f"o_{t.name}" for t in batched} if chunk < rows else {}
+    x, y, *extra = (_from(t, starts) for t in (x, y, *end.read))
     make = monarch.block_diagonal(x, a, u, sizes, precision=goal.precision, title=title(region))
     spend = monarch.strided_blocks(
-        u, c, y, sizes, precision=goal.precision, title=title(region), rows=block[0], columns=block[1], warps=8
+        *(u, c, y, sizes),
+        rows=block[0],
+        columns=block[1],
+        epilogue=end.statements,
+        value=end.value,
+        extra=tuple(extra),
+        warps=8,
+        precision=goal.precision,
+        title=title(region),
     )
     launches = []
-    steps = {t.name: _step(region, t, b) for t in (x, y)}
+    steps = {t.name: _step(region, t, b) for t in batched}
     for first in range(0, rows, chunk):
         numbers = region.numbers | {f"n_{b}": min(chunk, rows - first)}
         numbers |= {starts[n]: first * steps[n] for n in starts}
@@ -135,6 +149,13 @@ def _two_monarchs(region: Region, x: Tensor, a: Tensor, c: Tensor, end: Ending, 
     structure = "block_tensor_train" if at["r"] else "monarch"
     made = plan_of(structure, region, tuple(launches), end.names, (where,), ((name, layout),))
     return replace(made, resident=tuple(region.arguments[t.argument] for t in (a, c))) if cached else made
+
+
+def _located(end: Ending, axis: str) -> bool:
+    """Whether the ending takes positions along an axis as numbers, which a chunk does not know."""
+    maps = (s for s in end.statements if isinstance(s, Map))
+    parts = (part for s in maps for part in leaves(s.leaf))
+    return any(isinstance(part, Coordinate) and axis in dict(part.terms) for part in parts)
 
 
 def _from(tensor: Tensor, starts: Mapping[str, str]) -> Tensor:

@@ -153,17 +153,21 @@ class FusedPlan:
 
 @dataclass(frozen=True)
 class Goal:
-    """What plans are made for: an architecture, its processors and cache, and the precision of products of f32."""
+    """What plans are made for: an architecture, its processors and cache, and the precision of products of f32.
+
+    Inputs that are `fixed` have the same values in every call, without being known: lists of blocks, say.
+    """
 
     architecture: str = "sm_90"
     processors: int = 132
     cache_bytes: int = 50 << 20
     precision: str = "ieee"
+    fixed: tuple[str, ...] = ()
 
     @staticmethod
-    def of(device: Device, precision: str = "ieee") -> Goal:
+    def of(device: Device, precision: str = "ieee", fixed: tuple[str, ...] = ()) -> Goal:
         """The goal for a device."""
-        return Goal(device.architecture, device.multiprocessors, device.cache_bytes, precision)
+        return Goal(device.architecture, device.multiprocessors, device.cache_bytes, precision, fixed)
 
     @property
     def narrow(self) -> bool:

@@ -16,7 +16,7 @@ from ....ir.text_print import print_equation
 from ....ir.types import DType
 from ..choose import Chosen
 from ..frame import ceil_pow2
-from ..nodes import Kernel, Tensor, Tile
+from ..nodes import Kernel, Map, Tensor, Tile
 from ..views import Layout
 from . import kronecker, low_rank
 from .chain import Chain, Ending, ending, followers
@@ -199,14 +199,23 @@ def _two_factors(
     if fits and (rows >= 64 or max(into, out) <= 64):
         alike = rows * into <= 64 * 64 and max(taken, out) <= 64
         return whole(share=PERSISTENT * goal.processors if alike else 0)
-    if not end.statements and rows < 64 and taken < 64 and into <= 256 and out <= 256:
+    maps = tuple(n for n in end.statements if isinstance(n, Map))
+    if maps == end.statements and rows < 64 and taken < 64 and into <= 256 and out <= 256:
         inner = padded(region, q[1:])
         blocks = kronecker.small_left_blocks(taken, into, out, inner, goal)
         if blocks is None:
             return None
         batch, step, stages = blocks
         return kronecker.small_left(
-            x, left, right, y, sizes, batch=batch, step=step, stages=stages, precision=goal.precision, title=text
+            *(x, left, right, y, sizes),
+            batch=batch,
+            step=step,
+            epilogue=maps,
+            value=end.value,
+            extra=extra,
+            stages=stages,
+            precision=goal.precision,
+            title=text,
         )
     if single and rows % kronecker.SLAB == 0 and into <= 256:
         stage = 2 * kronecker.STEP * (kronecker.SLAB + into)

@@ -196,7 +196,7 @@ def _made(region: Region, products: list[Listed], batch: tuple[str, ...], goal: 
     lists: dict[tuple[str, str], tuple[block_sparse.BlockList, BlockRows]] = {}
     for k, product in enumerate(products):
         if product.places not in lists:
-            lists[product.places] = _list(region, k, product, len(lists))
+            lists[product.places] = _list(region, k, product, len(lists), goal)
     kernel = _kernel(region, products, lists, blocks, goal)
     if kernel is None:
         return None
@@ -209,8 +209,9 @@ def _made(region: Region, products: list[Listed], batch: tuple[str, ...], goal: 
     return replace(plan, lists=steps, alone=plan.alone + sum(scattered(e, region.sizes)[0] for e in region.equations))
 
 
-def _list(region: Region, k: int, product: Listed, number: int) -> tuple[block_sparse.BlockList, BlockRows]:
+def _list(region: Region, k: int, product: Listed, number: int, goal: Goal) -> tuple[block_sparse.BlockList, BlockRows]:
     """The axes and tables of a list, and the step that makes the tables."""
+    same = {i.name for i in region.program.inputs if i.const} | {*goal.fixed}
     block = region.axis(k, product.block)
     place = region.local("place")
     region.extents[place] = region.extents[block]
@@ -225,7 +226,7 @@ def _list(region: Region, k: int, product: Listed, number: int) -> tuple[block_s
         (region.extents[region.axis(k, product.row)], region.extents[region.axis(k, product.column)]),
         region.extents[block],
         region.layouts[product.rows].dtype.itemsize,
-        {*product.places} <= {i.name for i in region.program.inputs if i.const},
+        {*product.places} <= same,
     )
     tables = [region.parameter(n) for n in made.names]
     row, column = region.axis(k, product.row), region.axis(k, product.column)

@@ -28,9 +28,10 @@ import numpy as np
 
 from ....ir.types import F32, DType
 from ..frame import ceil_pow2
-from ..nodes import Apply, Kernel, Leaf, Local, Loop, Map, Nest, Number, Outer, Seq, Slot, Tensor, Tile
+from ..nodes import Apply, Coordinate, Kernel, Leaf, Local, Loop, Map, Nest, Number, Outer, Seq, Slot, Tensor, Tile
 
 Array = np.ndarray[Any, Any]
+RESULT = ("m1", "m2")  # the digits of the axis of y
 SMALLEST = 16  # matrix units multiply no smaller tiles
 
 
@@ -100,7 +101,7 @@ def convolution(
     transform: Transform,
     dtype: DType,
     *,
-    epilogue: tuple[Nest, ...] = (),
+    epilogue: tuple[Map, ...] = (),
     value: str = "",
     extra: tuple[Tensor, ...] = (),
     step: int = 0,
@@ -112,15 +113,18 @@ def convolution(
     """y from x and the spectrum (`tr`, `ti`), for each position of the other axes of x.
 
     `ends` are the axis of x that is summed, and that of y which takes its place; the spectrum has the axes `lanes` of
-    the batch. `dtype` is that of the matrices. An `epilogue` makes y of `value`, point by point over the batch.
+    the batch. `dtype` is that of the matrices. An `epilogue` of maps makes y of `value` and of `extra` tensors, with
+    the axes of y.
     With a `step`, x is taken and y is made so many columns of n2 and m2 at a time: v and s are never there as a whole,
     which leaves registers for operands where matrix units take them from there.
     """
-    n, m = ends
+    (n, m), total = ends, value or "total"
     batch = tuple(a for a in x.axes if a != n)
     taken, given = transform.blocks(transform.cols), transform.blocks(transform.rows)
     source = _digits(x, n, ("n1", "n2"), transform.inner, transform.cols, taken)
-    target = _digits(y, m, ("m1", "m2"), transform.inner, transform.rows, given)
+    target = _digits(y, m, RESULT, transform.inner, transform.rows, given)
+    more = (_digits(t, m, RESULT, transform.inner, transform.rows, given) if m in t.axes else t for t in extra)
+    finish = tuple(_map_in_digits(s, m, transform.inner) for s in epilogue)
     h, q = transform.half, transform.inner
     tensors = (
         source,
@@ -131,6 +135,7 @@ def convolution(
         *_again(_matrix("d", ("f2", "m2"), (q, 1), dtype, "rin"), "inverse"),
         *_again(_matrix("w", ("f1", "m2"), (q, 1), dtype), "inverse"),
         *_again(_matrix("g", ("f1", "m1"), (transform.outer, 1), dtype), "inverse"),
+        *more,
         target,
     )
     f1n2, f1f2, f1m2 = ("f1", "n2"), ("f1", "f2"), ("f1", "m2")
@@ -149,22 +154,22 @@ def convolution(
         Tile("si", ("bi", "dr_inverse"), f1m2, ("f2",)),
         Tile("si", ("br", "dn_inverse"), f1m2, ("f2",), add=True),
         *_times(("cr", "ci"), ("sr", "si"), ("wr_inverse", "wi_inverse"), conjugate=True),
-        Tile("total", ("gr_inverse", "cr"), ("m1", "m2"), ("f1",)),
-        Tile("total", ("gi_inverse", "ci"), ("m1", "m2"), ("f1",), add=True),
-        *(epilogue or (Map(target.name, "total"),)),
+        Tile(total, ("gr_inverse", "cr"), RESULT, ("f1",)),
+        Tile(total, ("gi_inverse", "ci"), RESULT, ("f1",), add=True),
+        *(finish or (Map(target.name, total),)),
     )
     between = _times(("br", "bi"), ("zr", "zi"), ("tr", "ti"))
     if step:
         forward = (Loop("n2", step, Seq(forward), reduced=True),)
         back = (Loop("m2", step, Seq(back)),)
     nest: Nest = Seq((*forward, *between, *back))
-    for name in ("vr", "vi", "zr", "zi", "sr", "si", "total"):
+    for name in ("vr", "vi", "zr", "zi", "sr", "si", total):
         nest = Local(name, F32, nest)
     for name in ("ar", "ai", "br", "bi", "cr", "ci"):
         nest = Local(name, dtype, nest)
     extents = {"f1": h, "f2": q, "n1": taken, "n2": q, "m1": given, "m2": q}
     return Kernel(
-        (*tensors, *extra),
+        tensors,
         (*((a, sizes[a]) for a in batch), *extents.items()),
         Outer(tuple((a, 1) for a in batch), nest),
         precision=precision,
@@ -255,6 +260,27 @@ def _digits(tensor: Tensor, axis: str, digits: tuple[str, str], inner: int, leng
     return replace(
         tensor, axes=axes, strides=(*tensor.strides[:at], 0, 0, *tensor.strides[at + 1 :]), slots=(slot,), pad=0
     )
+
+
+def _map_in_digits(statement: Map, axis: str, inner: int) -> Map:
+    """A map over the axes of the result, with that one in its two digits."""
+
+    def renewed(leaf: Leaf) -> Leaf:
+        if isinstance(leaf, Apply):
+            return replace(leaf, args=tuple(map(renewed, leaf.args)))
+        if isinstance(leaf, Coordinate):
+            high, low = RESULT
+            terms = (((high, _scaled(f, inner)), (low, f)) if a == axis else ((a, f),) for a, f in leaf.terms)
+            return replace(leaf, terms=tuple(t for pair in terms for t in pair))
+        return leaf
+
+    free = tuple(n for a in statement.free for n in (RESULT if a == axis else (a,)))
+    return replace(statement, leaf=renewed(statement.leaf), free=free)
+
+
+def _scaled(factor: Number, by: int) -> Number:
+    assert isinstance(factor, int), "factors of the positions in a fused kernel are known"
+    return factor * by
 
 
 def _matrix(
