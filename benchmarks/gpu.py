@@ -1,200 +1,223 @@
 """Structured products on one GPU beside a copy, cuBLAS, torch.einsum and torch.compile, all in one run.
 
-    python benchmarks/gpu.py check                    # results, and what plans promise; says so where there is no GPU
-    python benchmarks/gpu.py bench                    # medians, share of the floor, goals; under ten minutes
-    python benchmarks/gpu.py bench --only kronecker --json out.json
+    python benchmarks/gpu.py check                    # results, streams, graphs, layouts, gradients, layers
+    python benchmarks/gpu.py bench                    # medians, share of the floor, goals
+    python benchmarks/gpu.py bench --only kronecker --json out.json --minutes 3
 
-Outside the compiler. Every row is checked on a small batch before it is timed; a row that is wrong is not timed. Times
-are medians over repeated launches with a cold second-level cache, as `triton.testing.do_bench` takes them.
+Outside the compiler. Both end within `--minutes`: the most important rows come first, and what was left out is told.
+Both begin with a table of plans, which needs no GPU: where there is none, that is all. A row that fails says so in the
+table, and the others go on. The exit status is 0 if everything was run, is right and reached its goals.
+
+With TRITON_INTERPRET=1 everything runs on the CPU in Triton's interpreter, which shows that the script works and
+nothing else: `TRITON_INTERPRET=1 python benchmarks/gpu.py bench --size 256 --batch 3 --dtype float16`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
-from dataclasses import asdict, dataclass
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpu_rows import BATCH, ROWS, N, Row, Thunk, operands
+from gpu_bench import bench_row, plan_of
+from gpu_budget import Budget, OutOfTime
+from gpu_check import Outcome, full_checks, sentence_of, small_checks
+from gpu_layers import layer_checks
+from gpu_machine import Machine, machine_here, untuned
+from gpu_report import FAILED, MISSED, Result, line, read, show_bench, show_checks, show_seconds, write, wrong_of
+from gpu_rows import ROWS, UNIT, Row, Scale
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-import stein
-from stein.backends.gpu.kernels import Goal, fused
-from stein.backends.gpu.roofline import Device, device_named, floor
-from stein.backends.gpu.views import Layout
-from stein.ir.expr import Program
-from stein.passes.base import Context
-from stein.passes.candidates import BEST, Draft, plan
-
-SMALL = 256  # the batch of a check
+SMALL = 251  # the batch of a small check: no multiple of any block
+LEAST = 3.0  # seconds without which no row is begun
+Checks = Callable[[], Iterator[Outcome]]
+LAYERS = "nn"  # the layers of stein.nn: the beginning of the names of their checks
 
 
-@dataclass
-class Result:
-    """Microseconds of one row: ours, what users of PyTorch write, the same compiled, the dense product, a copy."""
+def promises(console: Console, rows: Sequence[Row], dtype: str) -> int:
+    """What can be said without a GPU, at full size: which kernels a row gets, and their bytes beside the floor's.
 
-    name: str
-    error: float
-    floor: float
-    ours: float = 0.0
-    rival: float = 0.0
-    compiled: float = 0.0
-    dense: float = 0.0
-    copy: float = 0.0
-    missed: tuple[str, ...] = ()
-    configurations: tuple[str, ...] = ()
-
-
-def planned(row: Row, batch: int) -> Program:
-    """The program of a row, every contraction in the best order."""
-    declared = {n: stein.tensor(s, "bfloat16") for n, s in row.shapes(batch).items()}
-    program = stein.compile(row.text, dtype="bfloat16", target="reference", **declared).program
-    return plan(Draft(BEST, program), Context(sizes={})).program
-
-
-def promises(console: Console, rows: list[Row]) -> int:
-    """What can be said without a GPU: kernels of each expression, and bytes beside the floor's."""
+    The number of rows that do not get what they promise.
+    """
     table = Table("row", "plan", "bytes / floor", title="plans")
     bad = 0
     for row in rows:
-        program = planned(row, BATCH)
-        layouts = {i.name: Layout.dense(tuple(s.evaluate({}) for s in i.shape), i.dtype) for i in program.inputs}
-        least = floor(program, {}).bytes
-        plans = fused(program, {}, layouts, Goal())
-        ratio = sum(p.moved_bytes for p in plans) / least
-        wrong = bool(plans) and ratio > 1.05
+        try:
+            plan = plan_of(row, Scale(dtype=dtype))
+        except Exception as problem:
+            bad += 1
+            table.add_row(row.name, escape(sentence_of(problem)), "", style="red")
+            continue
+        plans = plan.bound.plans
+        ratio = sum(p.moved_bytes for p in plans) / plan.bytes
+        # Blocks of single precision fill the chip earlier: for these nothing is promised.
+        wrong = dtype != "float32" and (tuple(p.structure for p in plans) != row.plans or ratio > row.traffic)
         bad += wrong
-        shown = "; ".join(p.text() for p in plans) or "torch.matmul, or kernels of their own"
-        table.add_row(row.name, shown, f"{ratio:.3f}" if plans else "", style="red" if wrong else "")
+        shown = "\n".join(p.text() for p in plans) or plan.text
+        shown += f"\nNOT {', '.join(row.plans) or 'so'}" if wrong else ""
+        table.add_row(row.name, escape(shown), f"{ratio:.3f}" if plans else "", style="red" if wrong else "")
     console.print(table)
     return bad
 
 
-def checked(row: Row, torch: Any) -> float:
-    """The error of a row on a small batch, relative to the norm of the result in double precision."""
-    given = operands(row, torch, SMALL)
-    run = stein.compile(row.text, dtype="bfloat16", target="cuda", **row.shapes(SMALL))
-    first = run(**given)  # compiles, tunes
-    found = captured(run, given, torch).double()
-    if not torch.equal(found, first.double()):
-        raise SystemExit(f"{row.name}: a captured call gives another result than a call")
-    wide = {n: t.double().cpu().numpy() for n, t in given.items()}
-    shapes = {n: a.shape for n, a in wide.items()}
-    exact = stein.compile(row.text, dtype="float64", target="cpu", **shapes)(**wide)
-    want = torch.as_tensor(exact, device=found.device)
-    return float((found - want).norm() / want.norm())
+class Run:
+    """One run of `check` or `bench` on a machine: what it has found, and the file where that stands."""
+
+    def __init__(self, console: Console, machine: Machine, options: argparse.Namespace, rows: Sequence[Row]) -> None:
+        self.console, self.machine, self.options, self.rows = console, machine, options, rows
+        self.scale = Scale(options.size, options.batch, options.dtype)
+        self.path: Path | None = options.json
+        self.facts = machine.facts()  # once: a GPU that answers no more tells nothing
+        self.results: list[Result] = []
+        self.outcomes: list[Outcome] = []
+        self.left_out: list[str] = []
+        earlier = 0.0
+        if options.resume and self.path is not None and self.path.exists():
+            results, outcomes, earlier = read(self.path)
+            self.results, self.outcomes = results, outcomes
+        self.budget = Budget(options.minutes, earlier)
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What stands at the beginning of the file."""
+        return {
+            "what": self.options.what,
+            "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            "n": self.scale.n,
+            "batch": self.scale.batch,
+            "dtype": self.scale.dtype,
+            "minutes": self.options.minutes,
+            "seconds": self.budget.spent,
+            "seconds_spent_on": self.budget.spent_on,
+            "device": self.facts,
+        }
+
+    def save(self) -> None:
+        """Write the file, if there is one."""
+        if self.path is not None:
+            write(self.path, self.header, self.results, self.outcomes, self.left_out)
+
+    def go_on(self) -> None:
+        """After some errors a GPU answers this process no more: the rest of the rows runs in a new one."""
+        if self.machine.alive():
+            return
+        if self.path is None:
+            self.path = Path(tempfile.mkdtemp(prefix="stein-gpu-")) / "results.json"
+        self.save()
+        self.console.print("[red]the GPU answers this process no more[/]: going on in a new one")
+        arguments = [a for a in sys.argv if a != "--resume"]
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *arguments, "--resume", "--json", str(self.path)])
+
+    def bench(self) -> int:
+        """Time all rows; the number of those that failed, missed a goal or were left out."""
+        known = {r.name for r in self.results}
+        rows = [r for r in self.rows if r.name not in known]
+        for number, row in enumerate(rows):
+            if self.budget.left < LEAST:
+                self.left_out = [r.name for r in rows[number:]]
+                break
+            found = bench_row(self.machine, row, self.scale, self.budget, len(rows) - number)
+            self.results.append(found)
+            self.console.print(line(found), highlight=False, markup=False)
+            self.save()
+            self.go_on()
+        self.save()
+        show_bench(self.console, self.results, self.header, self.left_out)
+        show_seconds(self.console, self.budget.spent_on, self.budget.spent, self.options.minutes)
+        return len(self.left_out) + sum(r.status in (FAILED, MISSED) for r in self.results)
+
+    def check(self) -> int:
+        """Check all rows and the layers; the number of checks that went wrong, and of rows that were left out."""
+        known = {o.row.partition(".")[0] for o in self.outcomes}
+        small = Scale(self.scale.n, min(self.scale.batch, SMALL), self.scale.dtype)
+        jobs: list[tuple[str, list[Checks]]] = []
+        for row in self.rows:
+            full = partial(full_checks, self.machine, row, self.scale)
+            jobs.append((row.name, [partial(small_checks, self.machine, row, small), full]))
+        if not self.options.only or any(LAYERS.startswith(o) for o in self.options.only):
+            size = Scale(min(self.scale.n, 1024), min(self.scale.batch, 64), "float32")
+            jobs.append((LAYERS, [partial(layer_checks, self.machine, size)]))
+        jobs = [j for j in jobs if j[0] not in known]
+        with untuned():
+            for number, (name, parts) in enumerate(jobs):
+                if self.budget.left < LEAST:
+                    self.left_out = [n for n, _ in jobs[number:]]
+                    break
+                found = self._checked(name, parts, self.budget.share(len(jobs) - number))
+                self.outcomes += found
+                wrong = wrong_of(found)
+                told = "; ".join(wrong) or "right"
+                self.console.print(f"{name}: {len(found)} checks, {told}", highlight=False, markup=False)
+                self.save()
+                self.go_on()
+        self.save()
+        show_checks(self.console, self.outcomes)
+        if self.left_out:
+            self.console.print(f"[red]left out, as the time was over:[/] {', '.join(self.left_out)}")
+        show_seconds(self.console, self.budget.spent_on, self.budget.spent, self.options.minutes)
+        return len(self.left_out) + sum(not o.right for o in self.outcomes)
+
+    def _checked(self, name: str, parts: Sequence[Checks], seconds: float) -> list[Outcome]:
+        """The outcomes of one row, as far as it came."""
+        found: list[Outcome] = []
+        try:
+            with self.budget.limited(seconds), self.budget.phase("checking", {}):
+                for part in parts:
+                    for outcome in part():
+                        found.append(outcome)
+                    self.machine.tidy()
+        except OutOfTime:
+            found.append(Outcome(name, "time", sentence=f"it took longer than {seconds:.0f} s"))
+        except Exception as problem:
+            found.append(Outcome(name, "all", sentence=sentence_of(problem)))
+        return found
 
 
-def captured(run: Any, given: dict[str, Any], torch: Any) -> Any:
-    """The result of a call that is captured in a CUDA graph, and replayed."""
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        found = run(**given)
-    found.fill_(float("nan"))
-    graph.replay()
-    torch.cuda.synchronize()
-    return found
-
-
-def configurations(run: Any) -> tuple[str, ...]:
-    """Where the configuration of each kernel comes from."""
-    lines = (line for step in run.explain().steps for line in step.kernel.splitlines())
-    return tuple(line.partition("; configuration ")[2] for line in lines if "; configuration " in line)
-
-
-def measured(thunk: Thunk) -> float:
-    """The median of one call in microseconds."""
-    import triton.testing
-
-    return float(1e3 * triton.testing.do_bench(thunk, warmup=50, rep=200, return_mode="median"))
-
-
-def timed(row: Row, torch: Any, device: Device, error: float) -> Result:
-    """One row at full size beside its rivals."""
-    given = operands(row, torch, BATCH)
-    run = stein.compile(row.text, dtype="bfloat16", target="cuda", **row.shapes(BATCH))
-    result = Result(row.name, error, floor(planned(row, BATCH), {}, device).microseconds)
-    run(**given)  # compiles, tunes
-    result.configurations = configurations(run)
-    result.ours = measured(lambda: run(**given))
-    rival = row.rival(torch, given)
-    result.rival = measured(rival)
-    try:
-        faster = torch.compile(rival)
-        result.compiled = measured(faster)
-    except Exception as problem:  # a missing C compiler, say: the other columns still count
-        print(f"torch.compile of {row.name}: {type(problem).__name__}", file=sys.stderr)
-    x = given.get("x", given.get("q"))
-    target = torch.empty_like(x)
-    result.copy = measured(lambda: target.copy_(x))
-    if "x" in given:
-        flat = x.reshape(BATCH, N)
-        matrix = (torch.randn((N, N), device="cuda") / N**0.5).bfloat16()
-        result.dense = measured(lambda: flat @ matrix.t())
-    result.missed = tuple(goals_missed(row, result, device))
-    return result
-
-
-def goals_missed(row: Row, result: Result, device: Device) -> list[str]:
-    """Which goals a row does not reach; microseconds count on an H200 only."""
-    found = []
-    if row.goal is not None and device.name == "H200" and result.ours > row.goal:
-        found.append(f"{result.ours:.0f} > {row.goal:.0f} us")
-    if row.against_dense is not None and result.dense and result.dense / result.ours < row.against_dense:
-        found.append(f"{result.dense / result.ours:.2f} < {row.against_dense}x dense")
-    if row.against_torch is not None and result.rival / result.ours < row.against_torch:
-        found.append(f"{result.rival / result.ours:.2f} < {row.against_torch}x torch")
-    return found
-
-
-def show(console: Console, results: list[Result], device: Device) -> None:
-    """The table of a run."""
-    table = Table("row", "us", "of floor", "copy", "dense", "torch", "torch.compile", "x dense", "x torch", "goals",
-                  title=f"{device.name}, N {N}, batch {BATCH}, bfloat16")  # fmt: skip
-    for r in results:
-        cells = [f"{v:.0f}" if v else "" for v in (r.copy, r.dense, r.rival, r.compiled)]
-        ratios = [f"{v / r.ours:.2f}" if v else "" for v in (r.dense, r.rival)]
-        goals = "; ".join(r.missed) or "reached"
-        table.add_row(r.name, f"{r.ours:.1f}", f"{r.floor / r.ours:.0%}", *cells, *ratios, goals)
-    console.print(table)
-    for r in results:
-        for text in r.configurations:
-            console.print(f"{r.name}: {text}")
-
-
-def main() -> int:
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of the command."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("what", choices=("check", "bench"))
     options.add_argument("--only", action="append", default=[], help="rows whose name begins so")
-    options.add_argument("--json", type=Path, help="write the results there")
-    chosen = options.parse_args()
-    rows = [r for r in ROWS if not chosen.only or any(r.name.startswith(o) for o in chosen.only)]
-    console = Console(width=160)
-    bad = promises(console, rows)
-    import torch
+    minutes = "for everything, an earlier part of the run included (default 9)"
+    options.add_argument("--minutes", type=float, default=9, help=minutes)
+    options.add_argument("--json", type=Path, help="write the results there, after each row")
+    options.add_argument("--resume", action="store_true", help="go on with the rows that are not in that file")
+    options.add_argument("--dtype", choices=sorted(UNIT), default="bfloat16")
+    options.add_argument("--size", type=int, default=4096, help="the order of the matrices, a square (default 4096)")
+    options.add_argument("--batch", type=int, default=16384)
+    chosen = options.parse_args(arguments)
+    if Scale(chosen.size).side ** 2 != chosen.size:
+        options.error(f"--size is a square, {chosen.size} is none")
+    return chosen
 
-    if not torch.cuda.is_available():
+
+def main(arguments: Sequence[str], rows: Sequence[Row] = ROWS) -> int:
+    """Run the command on these rows; the exit status."""
+    options = parsed(arguments)
+    names = [*(r.name for r in rows), *([LAYERS] if options.what == "check" else [])]
+    unknown = [o for o in options.only if not any(name.startswith(o) for name in names)]
+    if unknown:
+        print(f"no row begins with {', '.join(unknown)}; there are {', '.join(names)}", file=sys.stderr)
+        return 2
+    rows = [r for r in rows if not options.only or any(r.name.startswith(o) for o in options.only)]
+    console = Console(width=160)
+    bad = promises(console, rows, options.dtype)
+    machine = machine_here()
+    if machine is None:
         console.print("there is no GPU here: nothing was run on one; `make gpu-check` assembles the kernels")
         return 1 if bad else 0
-    device = device_named(torch.cuda.get_device_name())
-    results = []
-    for row in rows:
-        error = checked(row, torch)
-        console.print(f"{row.name}: error {error:.1e} of the norm" + ("" if error <= row.tolerance else ": WRONG"))
-        bad += error > row.tolerance
-        if chosen.what == "bench" and error <= row.tolerance:
-            results.append(timed(row, torch, device, error))
-    if results:
-        show(console, results, device)
-        bad += sum(bool(r.missed) for r in results)
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps([asdict(r) for r in results], indent=1) + "\n", encoding="utf-8")
+    run = Run(console, machine, options, rows)
+    bad += run.bench() if options.what == "bench" else run.check()
     return 1 if bad else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -143,7 +143,7 @@ class _Splitter:
         if total is root and not scalars:
             return replace(root, dtype=einsum.dtype)
         for scalar in scalars:
-            total = multiplied(total, scalar, einsum)
+            total = multiplied(total, self.without_sum(scalar, equation), einsum)
         return cast(total, einsum.dtype)
 
     def kernel(self, node: Node, einsum: Einsum, equation: Equation, root: bool = False) -> tuple[Einsum, Expr]:
@@ -169,8 +169,12 @@ class _Splitter:
             kernel = replace(kernel, bound=kernel.bound + tuple(b for b in einsum.bound if b not in used))
         total: Expr = kernel
         for k in node.after:
-            total = multiplied(total, einsum.factors[k], einsum)
+            total = multiplied(total, self.without_sum(einsum.factors[k], equation), einsum)
         return kernel, total
+
+    def without_sum(self, factor: Expr, equation: Equation) -> Expr:
+        """A factor beside a sum: a value that is moved by a lookup is a sum itself, and gets an equation of its own."""
+        return self.define(factor, equation) if holds_einsum(factor) else factor
 
     # several Einsums, scatters
 

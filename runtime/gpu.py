@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -79,6 +79,20 @@ class GpuPlanned(Planned):
     values: Mapping[str, Array] = field(default_factory=dict)
     steps: Cache[object, Bound] = field(default_factory=lambda: Cache(256))
     placed: Cache[str, dict[str, Tensor]] = field(default_factory=lambda: Cache(16))
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """What calls with operands that lie so come to: the sizes, the steps, the operands by name (None: not read) and
+    the constants on the device. Steps that are to be tuned are kept with `key`.
+    """
+
+    sizes: Mapping[str, int]
+    planned: GpuPlanned
+    bound: Bound
+    names: tuple[str | None, ...]
+    constants: dict[str, Tensor]
+    key: object
 
 
 class GpuExpression(Expression):
@@ -154,33 +168,52 @@ class GpuExpression(Expression):
         }
         return self.steps(planned, sizes, layouts)
 
-    def call(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def call(self, tensors: Sequence[Tensor], route: Route | None = None) -> list[Tensor]:
         """The results for one tensor per argument, all on one device and of the declared types.
 
         The first call with operands that lie so tunes the kernels, unless it is being captured in a CUDA graph.
         """
         from ..backends.gpu.run import run, run_tuned
 
-        device = tensors[0].device if tensors else None
-        if device is None:
-            raise BackendError("a program without arguments has no device to run on", code="no-device")
-        sizes = self.sizes_of([tuple(t.shape) for t in tensors])
-        planned = self.gpu_plan(sizes)
-        operands = {i.name: t for i, t in zip(self.arguments, tensors, strict=True)}
-        operands |= planned.placed.get(str(device), lambda: _placed(planned.values, device))
-        used = {i.name: i.dtype for i in planned.called.inputs}
-        operands = {n: t for n, t in operands.items() if n in used}
-        layouts = {
-            n: Layout(tuple(t.shape), tuple(t.stride()), used[n], t.data_ptr() % ALIGNED == 0)
-            for n, t in operands.items()
-        }
-        bound = self.steps(planned, sizes, layouts, device)
+        route = self.route(tensors) if route is None else route
+        bound = route.bound
+        operands = {n: t for n, t in zip(route.names, tensors, strict=True) if n is not None} | route.constants
+        device = tensors[0].device
         tuning = None if bound.settled or capturing(device) else tuning_of(device)
         if tuning is None:
             return run(bound, operands, device)
         results, bound = run_tuned(bound, operands, device, tuning.pick)
-        planned.steps.put(_key(sizes, layouts, device), bound)
+        route.planned.steps.put(route.key, bound)
+        self._routes.clear()
         return results
+
+    def route(self, tensors: Sequence[Tensor]) -> Route:
+        """What a call with these tensors comes to; looked up where operands lay so before."""
+        if not tensors:
+            raise BackendError("a program without arguments has no device to run on", code="no-device")
+        key = tensors[0].device, *[(t.shape, t.stride(), t.data_ptr() % ALIGNED == 0) for t in tensors]
+        return self._routes.get(key, lambda: self._routed(tensors))
+
+    @cached_property
+    def _routes(self) -> Cache[object, Route]:
+        return Cache(256)
+
+    def _routed(self, tensors: Sequence[Tensor]) -> Route:
+        device = tensors[0].device
+        sizes = self.sizes_of([tuple(t.shape) for t in tensors])
+        planned = self.gpu_plan(sizes)
+        constants = planned.placed.get(str(device), lambda: _placed(planned.values, device))
+        used = {i.name: i.dtype for i in planned.called.inputs}
+        operands = {i.name: t for i, t in zip(self.arguments, tensors, strict=True)} | constants
+        layouts = {
+            n: Layout(tuple(t.shape), tuple(t.stride()), used[n], t.data_ptr() % ALIGNED == 0)
+            for n, t in operands.items()
+            if n in used
+        }
+        bound = self.steps(planned, sizes, layouts, device)
+        names = tuple(i.name if i.name in used else None for i in self.arguments)
+        kept = {n: t for n, t in constants.items() if n in used}
+        return Route(sizes, planned, bound, names, kept, _key(sizes, layouts, device))
 
 
 def _key(sizes: Mapping[str, int], layouts: Mapping[str, Layout], device: Any) -> object:
@@ -257,7 +290,7 @@ def require(*libraries: str) -> None:
 
 def settled(tensor: Tensor) -> Tensor:
     """The tensor as plain memory: detached, conjugated and negated where that was put off."""
-    tensor = tensor.detach()
+    tensor = tensor.detach() if tensor.requires_grad else tensor
     return tensor.resolve_conj().resolve_neg() if tensor.is_conj() or tensor.is_neg() else tensor
 
 
@@ -292,7 +325,7 @@ class GpuCompiled(Compiled):
         import torch
 
         from .torch_calls import converted, described
-        from .torch_op import under_transform
+        from .torch_op import torch_type, under_transform
 
         require("triton")
         first = next(v for v in values if isinstance(v, torch.Tensor))
@@ -302,14 +335,28 @@ class GpuCompiled(Compiled):
         if len({t.device for t in tensors}) > 1:
             places = ", ".join(sorted({str(t.device) for t in tensors}))
             raise DTypeError(f"the tensors of one call are on one device, these on {places}", code="mixed-devices")
-        shown = [described(t, n) for t, n in zip(tensors, self._names, strict=True)]
-        expression = self._expression_for(shown)  # type: ignore[arg-type]
-        typed = [settled(converted(t, i.name, i.dtype)) for t, i in zip(tensors, expression.arguments, strict=True)]
-        self._last = (expression, expression.sizes_of([tuple(t.shape) for t in typed]))
-        results = self.gpu(expression).call(typed)
+        types = tuple([t.dtype for t in tensors])
+        known = self._typed.get(types)
+        if known is None:
+            shown = [described(t, n) for t, n in zip(tensors, self._names, strict=True)]
+            expression = self._expression_for(shown)  # type: ignore[arg-type]
+            known = expression, self.gpu(expression), tuple(torch_type(i.dtype) for i in expression.arguments)
+            self._typed[types] = known
+        expression, gpu, wanted = known
+        if types != wanted:
+            tensors = [converted(t, i.name, i.dtype) for t, i in zip(tensors, expression.arguments, strict=True)]
+        typed = [settled(t) for t in tensors]
+        route = gpu.route(typed)
+        self._last = (expression, route.sizes)
+        results = gpu.call(typed, route)
         if out is not None:
             return self._into(out, results)
         return results[0] if len(results) == 1 else dict(zip(self._outputs, results, strict=True))
+
+    @cached_property
+    def _typed(self) -> dict[tuple[Any, ...], tuple[Expression, GpuExpression, tuple[Any, ...]]]:
+        """By the types of the tensors of a call: the expression, the same for the GPU, and the types that it takes."""
+        return {}
 
     def _into(self, out: Any, results: Sequence[Tensor]) -> Any:
         """The results in the tensors of `out`."""

@@ -1,9 +1,9 @@
 """Tuning where there is a GPU: which kernels of a program are timed, when, and where the winners are kept.
 
 The first call of a program with operands of a layout times a few configurations of each of its kernels
-(`backends.gpu.tune`) on the operands of the call, and keeps the fastest, in this process and in the user's cache
-folder. `STEIN_TUNE=off` leaves every kernel in the configuration of the model, so that all processes run the same. In
-Triton's interpreter, and while a CUDA graph is captured, nothing is timed.
+(`backends.gpu.tune`: other blocks, warps, stages) on the operands of the call, and keeps the fastest, in this process
+and in the user's cache folder. `STEIN_TUNE=off` leaves every kernel in the configuration of the model, so that all
+processes run the same. In Triton's interpreter, and while a CUDA graph is captured, nothing is timed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeAlias
 
-from ..backends.gpu.ahead import SHARED_LIMIT, inspect_printed
+from ..backends.gpu.ahead import SHARED_LIMIT, Facts, inspect_printed
+from ..backends.gpu.launch import function
 from ..backends.gpu.nodes import Kernel, Map, Stream, Tile, walk
 from ..backends.gpu.program import Bound
+from ..backends.gpu.reblock import blocks_of
 from ..backends.gpu.roofline import H200, Device, device_named, rate
-from ..backends.gpu.source import grid
+from ..backends.gpu.source import grid, source
 from ..backends.gpu.steps import Launch, Origin
 from ..backends.gpu.tune import Tuner
 from ..backends.gpu.winners import Winners
@@ -33,6 +37,7 @@ from ..ir.semiring import PLUS_TIMES
 Tensor: TypeAlias = Any  # torch.Tensor
 Clock = Callable[[Callable[[], None]], float]  # microseconds of a thunk, infinity where it cannot be run
 
+MOST_ASSEMBLERS = 8  # threads
 WARMUP, REPEATED = 10, 50  # milliseconds that a candidate runs, before it is timed and while it is
 
 
@@ -84,9 +89,12 @@ class Tuning:
 
 
 def configured(step: Launch, kernel: Kernel, origin: Origin) -> Launch:
-    """A launch with another configuration of its kernel."""
+    """A launch with another configuration of its kernel: its programs and blocks follow from that."""
     (programs,) = grid(kernel, dict(step.chosen.numbers))
-    return replace(step, chosen=replace(step.chosen, kernel=kernel, programs=programs), origin=origin)
+    now = blocks_of(kernel)
+    blocks = tuple((a, now[a]) for a, _ in step.chosen.blocks)
+    chosen = replace(step.chosen, kernel=kernel, programs=programs, blocks=blocks)
+    return replace(step, chosen=chosen, origin=origin)
 
 
 def multiplies(kernel: Kernel) -> bool:
@@ -141,8 +149,34 @@ def _tuning(device: Any) -> Tuning:
     found, name = device_here(device), torch.cuda.get_device_name(device)
     report = Report()
     label = f"{re.sub(r'[^A-Za-z0-9]+', '_', name)}-{found.architecture}-triton_{triton_version()}"
-    tuner = Tuner(winners(), found, label, lambda k: inspect_printed(k, found.architecture), report)
+    tuner = Tuner(winners(), found, label, assembler(found.architecture), report, assemblers())
     return Tuning(tuner, microseconds, report)
+
+
+def assembler(architecture: str) -> Callable[[Kernel], Facts]:
+    """What assembles a kernel for an architecture, from any thread.
+
+    Triton's passes, LLVM and the assembler run without the lock of the interpreter, so that threads do go side by side
+    (Triton 3.9: of 9 s of assembling, another thread stood still for 0.05 s).
+    """
+    printing = Lock()
+
+    def assemble(kernel: Kernel) -> Facts:
+        with printing:  # the same text is written to the same file
+            function(source(kernel))
+        return inspect_printed(kernel, architecture)
+
+    return assemble
+
+
+def assemblers() -> int:
+    """How many threads assemble kernels at a time: one for each core, up to eight; one alone where Triton is of a
+    version that does not compile from several threads itself.
+    """
+    if find_spec("triton") is None or find_spec("triton.runtime._async_compile") is None:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_ASSEMBLERS, cores)
 
 
 @cache

@@ -181,6 +181,7 @@ def _library() -> Any:
     return make("stein", "FRAGMENT")
 
 
+@cache
 def torch_type(dtype: DType) -> Any:
     """PyTorch's type of the same elements."""
     import torch
@@ -190,12 +191,18 @@ def torch_type(dtype: DType) -> Any:
 
 def element_type(tensor: Tensor, name: str) -> DType:
     """Our type of a tensor's elements; `DTypeError` where there is none."""
-    from ..ir.types import parse_dtype
-
-    found = parse_dtype(str(tensor.dtype).removeprefix("torch."))
+    found = _known_type(tensor.dtype)
     if found is None:
         raise DTypeError(f"{name} has elements of type {tensor.dtype}", code="unsupported-type")
     return found
+
+
+@cache
+def _known_type(dtype: Any) -> DType | None:
+    """Our type for one of PyTorch, which each call asks for."""
+    from ..ir.types import parse_dtype
+
+    return parse_dtype(str(dtype).removeprefix("torch."))
 
 
 # --- what PyTorch calls -----------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from .nodes import Map as MapNode
 from .nodes import leaves as leaves_of
 from .views import Layout, View, Views
 
-WIDE_SPAN = (1 << 31) - 1  # elements that an offset of 32 bits reaches
+WIDE_SPAN = (1 << 31) - (1 << 16)  # elements that an offset of 32 bits reaches, and a loop's last step beyond them
 TITLE_WIDTH = 110
 SMALL = 8  # factors and offsets up to this stand in the code
 LEAST_SIDE = 8  # extents of M, N and K from which on a product goes to tensor cores
@@ -260,7 +260,7 @@ class _Chooser:
                 nest = Loop(axis, block, nest, reduced=True, chunk=self.chunk_of(axis))
             if epilogue is not None:
                 nest = Seq((nest, MapNode(out, epilogue, order)))
-        spans = [self.layouts[v.tensor].span for v in shown.values()]
+        spans = [self.layouts[v.tensor].span for v in shown.values()] + [views.extents[x] for x in (*free, *bound)]
         tensors = tuple(self.tensor(v, collides and v.name == out) for v in self.used(leaves, epilogue, out))
         if self.settings.descriptors and blocks.dot and max(spans, default=0) <= WIDE_SPAN:
             tensors = with_descriptors(tensors, views, self.settings.precision, dict((*blocks.outer, *blocks.loops)))

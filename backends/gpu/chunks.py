@@ -30,7 +30,7 @@ def chunk_of(
     """How the sum of an equation, which `programs` would compute in one kernel, is cut; None if it need not be."""
     einsum = next((e for e in walk(equation.expr) if isinstance(e, Einsum)), None)
     wanted = PROGRAMS * settings.processors // max(1, programs)
-    if einsum is None or wanted < 2:
+    if einsum is None or wanted < 2 or any(i.extent.evaluate(sizes) == 0 for i in equation.indices):
         return None
     looked = {found.index for found in split_lookups(einsum.factors)[0]}
     axes = Views(equation, sizes, layouts).axes

@@ -24,6 +24,7 @@ from .folded import by_library, folded
 from .kernels import FusedPlan, Goal, fused, steps_of
 from .pairs import PARTS, in_parts, is_complex
 from .product import product_of
+from .reach import addressed
 from .source import source
 from .steps import BlockRows, Constant, Copy, Drop, Fill, Launch, Make, Part, Product, Step, shown
 from .views import Layout
@@ -137,7 +138,9 @@ class _Binder:
             if plan is not None:
                 if equation.name == plan.equations[-1]:
                     self.layouts.update(plan.stored)
-                    self.steps += steps_of(plan)
+                    self.steps += [
+                        replace(s, chosen=addressed(s.chosen)) if isinstance(s, Launch) else s for s in steps_of(plan)
+                    ]
                 continue
             for part in _parts(equation):
                 self.equation(part)

@@ -41,7 +41,7 @@ class BlockRows:
     The blocks of row I are those at places pointers[I] .. pointers[I + 1]; of each place, `columns` has the block
     column, `order` the number of the block. `rows_of` and `columns_of` are tensors of integers of `itemsize` bytes that
     say, in any order, where each of the `blocks` stands; what stands outside of the grid of `extents` (rows, columns)
-    is at no place. A `constant` list is brought in order once, by the first run.
+    is at no place. A `constant` list has the same values in every run, and is brought in order once.
     """
 
     pointers: str
@@ -96,24 +96,31 @@ class Origin:
     """Where the configuration of a kernel comes from, times in microseconds (0: unknown).
 
     It is the `model`'s first choice, the only one that is fit to run (`alone`), the fastest of `candidates` that were
-    `timed` in this process, or one that was `kept` from an earlier one. `first` is the time of the model's choice.
+    `timed` in this process, or one that was `kept` from an earlier one. `first` is the time of the model's choice,
+    `blocks` are the blocks that axes have there, where they have others now.
 
     >>> str(Origin("timed", 8, 41.2, 47.04)), str(Origin())
     ('timed: 41.2 us, the fastest of 8; 47 us as first chosen', 'by the model')
+    >>> str(Origin("kept", 8, 41.2, 47.04, (("i", 128),)))
+    'kept: 41.2 us, the fastest of 8; 47 us as first chosen, in blocks i 128'
     """
 
     how: Literal["model", "alone", "timed", "kept"] = "model"
     candidates: int = 0
     microseconds: float = 0.0
     first: float = 0.0
+    blocks: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         if self.how == "model":
             return "by the model"
+        blocks = "in blocks " + ", ".join(f"{a} {b}" for a, b in self.blocks) if self.blocks else ""
         if self.candidates == 1:
-            return "the only one that is fit to run" + (" (kept)" if self.how == "kept" else "")
-        first = f"; {self.first:.3g} us as first chosen" if self.first else ""
-        return f"{self.how}: {self.microseconds:.3g} us, the fastest of {self.candidates}{first}"
+            kept = " (kept)" if self.how == "kept" else ""
+            return f"the only one that is fit to run{kept}" + (f"; first chosen {blocks}" if blocks else "")
+        first = f"{self.first:.3g} us as first chosen" if self.first else "first chosen" if blocks else ""
+        found = f"{self.how}: {self.microseconds:.3g} us, the fastest of {self.candidates}"
+        return found + (f"; {first}" if first else "") + (f"{',' * bool(self.first)} {blocks}" if blocks else "")
 
 
 @dataclass(frozen=True)

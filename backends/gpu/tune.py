@@ -1,30 +1,40 @@
 """Tuning: a few configurations of one kernel, of which the fastest is found once and kept.
 
-Warps, stages, persistent programs and descriptors change nothing of what a kernel computes (sums inside of a program
-may be taken in another order). `prune` holds configurations to what the compiler makes of them (no spills, shared
-memory within the limit) and orders them by an estimate of their time; at most eight are left. `Tuner` measures those
-where it is given something that can, once for each kernel, range of sizes and device, and keeps the winner (`winners`).
-Otherwise the plan's own configuration runs.
+Of all that a kernel may be launched as (`configurations`: blocks, warps, stages, persistent programs, descriptors),
+`shortlist` leaves those that a model of their time puts first, before anything is assembled; `prune` holds these to
+what the compiler makes of them (no spills, shared memory within the limit) and estimates them again; at most eight are
+left. `Tuner` measures those where it is given something that can, once for each kernel, range of sizes and device, and
+keeps the winner (`winners`). Otherwise the plan's own configuration runs.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 
 from ...ir.errors import BackendError
 from .ahead import Facts, violations
-from .nodes import Kernel, Load, Loop, Outer, walk
+from .configurations import variants
+from .nodes import Kernel, Outer
+from .predict import WARP, expected, microseconds, sums_a_thread
+from .reblock import blocks_of, differing
 from .roofline import Device
 from .source import source
 from .steps import Origin
 from .winners import Winners
+from .work import Work, work_of
 
 MOST = 8  # configurations that are measured
-REGISTERS = 65_536  # of a processor
-THREADS = 2_048  # that a processor holds
+ASSEMBLED = 16  # configurations that are assembled
+HOPELESS = 2.0  # times the least estimate: what is slower is of no kind that has to be there
+ALIKE = 0.04  # by which an estimate must be better for each configuration that is alike
+SUMS = 128  # that a thread can hold in registers
+EXACT = 2048  # multiply-adds of a thread in one step of an exact product, each an instruction of its own
+SUMS_LESS = 64  # where more than 8 warps share the registers, or operands of ordinary multiply-adds take them too
 
 Timer = Callable[[Kernel], float]  # microseconds of one launch, infinity where it cannot be launched
 Inspect = Callable[[Kernel], Facts]
@@ -32,107 +42,159 @@ Shown = Callable[[str, int, int], None]  # what is done, its number, and how man
 
 
 @dataclass(frozen=True)
+class Job:
+    """What a kernel has to do: the numbers that it is launched with, the bytes that go through device memory, its
+    operations, and the rate of the device for these.
+    """
+
+    numbers: Mapping[str, int]
+    moved: int
+    flops: int
+    rate: float
+
+
+@dataclass(frozen=True)
 class Candidate:
-    """A configuration with what the compiler made of it, and its estimated time in microseconds."""
+    """A configuration with what the compiler made of it, or is expected to, and its estimated time in microseconds."""
 
     kernel: Kernel
+    work: Work
     facts: Facts
     estimate: float
 
+    @cached_property
+    def blocks(self) -> tuple[tuple[str, int], ...]:
+        """The blocks of its axes."""
+        return tuple(blocks_of(self.kernel).items())
 
-def variants(kernel: Kernel, processors: int = 132) -> tuple[Kernel, ...]:
-    """The kernel as it is, then with other warps, other stages of its loops, another number of persistent programs, and
-    with pointers in place of descriptors.
+    @property
+    def share(self) -> int:
+        """Its persistent programs, 0 where there are none."""
+        return self.kernel.nest.share if isinstance(self.kernel.nest, Outer) else 0
 
-    >>> from ...ir.types import F32
-    >>> from .nodes import Map, Tensor
-    >>> x, y = (Tensor(n, ("i",), F32, (1,)) for n in "xy")
-    >>> [(k.warps, k.stages) for k in variants(Kernel((x, y), (("i", 64),), Outer((("i", 64),), Map("y", "x"))))]
-    [(4, 3), (8, 3)]
+    @property
+    def bulk(self) -> bool:
+        """Whether it has descriptors."""
+        return any(t.descriptor for t in self.kernel.tensors)
+
+    @cached_property
+    def kinds(self) -> tuple[object, ...]:
+        """What it shares with others that are alike: its blocks, and all but its stages and descriptors."""
+        return self.blocks, (self.blocks, self.kernel.warps, self.share)
+
+
+def shortlist(kernel: Kernel, job: Job, device: Device) -> tuple[Candidate, ...]:
+    """At most `ASSEMBLED` configurations of a kernel, itself first, the others by the time that is expected of them, of
+    all kinds.
+
+    Sums that overflow the registers and operands that overflow shared memory are known without the compiler.
     """
-    found: list[Kernel] = []
-    outer = kernel.nest
-    looped = any(isinstance(n, Loop) or (isinstance(n, Outer) and n.share and not n.stages) for n in walk(outer))
-    for warps in dict.fromkeys((kernel.warps, 4, 8)):
-        for stages in dict.fromkeys((kernel.stages, 2, 3, 4) if looped else (kernel.stages,)):
-            found.append(replace(kernel, warps=warps, stages=stages))
-    if isinstance(outer, Outer) and isinstance(outer.body, Load):  # loads that persistent programs make once
-        for programs in (2, 4, 8):
-            for stages in (2, 3, 4):
-                found.append(replace(kernel, nest=replace(outer, share=programs * processors, stages=stages)))
-    return tuple(dict.fromkeys(form for k in found for form in (k, with_pointers(k))))
+    found = []
+    known: dict[Kernel, Work] = {}  # the depth of a pipeline is nothing to it
+    for configuration in variants(kernel, job.numbers, device):
+        shallow = replace(configuration, stages=1)
+        work = known.get(shallow) or work_of(configuration, job.numbers, device)
+        known[shallow] = work
+        facts = expected(configuration, work, device)
+        if configuration == kernel or _fits(configuration, work, facts):
+            found.append(_estimated(Candidate(configuration, work, facts, 0.0), job, device))
+    return _of_all_kinds(found, kernel, ASSEMBLED)
 
 
-def with_pointers(kernel: Kernel) -> Kernel:
-    """The same kernel without descriptors."""
-    return replace(kernel, tensors=tuple(replace(t, descriptor=False) for t in kernel.tensors))
+def _fits(kernel: Kernel, work: Work, facts: Facts) -> bool:
+    """Whether a configuration can be expected to be fit to run, and to be assembled in seconds."""
+    exact = [p.rows * p.columns * p.summed for p in work.products if not p.unit]
+    sums = SUMS_LESS if exact or kernel.warps > 8 else SUMS
+    short = max(exact, default=0) <= EXACT * WARP * kernel.warps
+    return sums_a_thread(kernel, work) <= sums and facts.shared <= facts.limit and short
 
 
 def prune(
-    candidates: Iterable[Kernel],
+    candidates: Sequence[Candidate],
     inspect: Inspect,
+    job: Job,
     device: Device,
-    moved: int,
-    flops: int,
-    kind_rate: float,
     shown: Shown | None = None,
+    workers: int = 1,
 ) -> tuple[Candidate, ...]:
-    """At most `MOST` configurations, the first one first, the others by their estimated time, of all kinds.
+    """At most `MOST` of the candidates, the first one first, the others by their estimated time, of all kinds.
 
-    Configurations that spill, need too much shared memory or cannot be assembled are left out. If the first one is
-    among these, so it is here. `kind_rate` is the device's rate for the type of the products.
+    Those that spill, need too much shared memory or cannot be assembled are left out. If the first one is among these,
+    so it is here. So many `workers` assemble at a time.
     """
     kept: list[Candidate] = []
     seen: set[tuple[object, ...]] = set()
-    order = list(candidates)
-    for number, kernel in enumerate(order):
-        if shown is not None:
-            shown("assembling", number + 1, len(order))
-        try:
-            facts = inspect(kernel)
-        except BackendError:
+    for candidate, facts in zip(candidates, _assembled(candidates, inspect, shown, workers), strict=True):
+        if facts is None or violations(facts):
             continue
         # Where the number of stages makes no difference to the code, one of them is enough.
-        persistent = kernel.nest.share if isinstance(kernel.nest, Outer) else 0
-        key = (facts, persistent)
-        if violations(facts) or key in seen:
-            continue
-        seen.add(key)
-        kept.append(Candidate(kernel, facts, estimate(facts, device, moved, flops, kind_rate)))
-    first = [c for c in kept if order and c.kernel == order[0]]
-    return tuple((first + _spread([c for c in kept if c not in first]))[:MOST])
+        key = (facts, candidate.share, candidate.blocks)
+        if key not in seen:
+            seen.add(key)
+            kept.append(_estimated(replace(candidate, facts=facts), job, device))
+    return _of_all_kinds(kept, candidates[0].kernel, MOST) if kept else ()
 
 
-def _spread(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """By estimated time; among those that the estimate hardly tells apart, one of each kind comes before a second one.
+def _assembled(
+    candidates: Sequence[Candidate], inspect: Inspect, shown: Shown | None, workers: int
+) -> Iterator[Facts | None]:
+    """What the compiler makes of each candidate, None where it gives up."""
 
-    A kind is the number of warps and of persistent programs, and whether there are descriptors: these change more than
-    the stages do.
+    def assemble(candidate: Candidate) -> Facts | None:
+        try:
+            return inspect(candidate.kernel)
+        except BackendError:
+            return None
+
+    if workers < 2:
+        yield from _told(map(assemble, candidates), len(candidates), shown)
+        return
+    with ThreadPoolExecutor(workers, "stein-assemble") as pool:
+        yield from _told(pool.map(assemble, candidates), len(candidates), shown)
+
+
+def _told(results: Iterable[Facts | None], count: int, shown: Shown | None) -> Iterator[Facts | None]:
+    """The results, each told when it is waited for."""
+    iterator = iter(results)
+    for number in range(count):
+        if shown is not None:
+            shown("assembling", number + 1, count)
+        yield next(iterator)
+
+
+def _estimated(candidate: Candidate, job: Job, device: Device) -> Candidate:
+    least = job.flops / job.rate
+    time = microseconds(candidate.kernel, candidate.work, candidate.facts, device, job.moved, least)
+    return replace(candidate, estimate=time)
+
+
+def _of_all_kinds(candidates: Sequence[Candidate], first: Kernel, most: int) -> tuple[Candidate, ...]:
+    """At most so many of the candidates, `first` first if it is there, the others by their estimated time.
+
+    The best with each number of warps and of persistent programs, with and without descriptors, in the blocks of the
+    first and in others has its place, unless the estimate says that it is hopeless. The other places go to one after
+    the other; what is like others that are there must be estimated better, by `ALIKE` for each.
     """
-    seen = Counter[object]()
-    ranked = []
-    for candidate in candidates:
-        kernel = candidate.kernel
-        share = kernel.nest.share if isinstance(kernel.nest, Outer) else 0
-        kind = kernel.warps, share, any(t.descriptor for t in kernel.tensors)
-        ranked.append(((float(f"{candidate.estimate:.2g}"), seen[kind]), candidate))
-        seen[kind] += 1
-    return [candidate for _, candidate in sorted(ranked, key=lambda pair: pair[0])]
-
-
-def estimate(facts: Facts, device: Device, moved: int, flops: int, kind_rate: float) -> float:
-    """Microseconds of one launch: the roofline, where enough of a processor is in use to keep its memory busy.
-
-    A processor hides the latency of memory by other blocks; with fewer than two of them, half of the bandwidth is
-    assumed. Matrix instructions of a warp group count twice those of a warp.
-    """
-    threads = 32 * facts.warps
-    blocks = min(THREADS // threads, REGISTERS // max(1, facts.registers * threads))
-    if facts.shared:
-        blocks = min(blocks, facts.limit // facts.shared)
-    memory = moved / device.bandwidth * (1.0 if blocks >= 2 else 2.0)
-    slow = 2.0 if facts.count("HMMA") and not facts.count("HGMMA") and facts.architecture == "sm_90" else 1.0
-    return 1e6 * max(memory, slow * flops / kind_rate) + 0.01 * facts.barriers
+    order = sorted(candidates, key=lambda c: (c.kernel != first, c.estimate))
+    bound = HOPELESS * min((c.estimate for c in candidates), default=0.0)
+    own = tuple(blocks_of(first).items())
+    places: dict[object, int] = {}
+    for number, candidate in enumerate(order):
+        if candidate.kernel == first:
+            places["first"] = number
+        elif candidate.estimate <= bound:
+            features = candidate.kernel.warps, candidate.share, candidate.bulk, candidate.blocks == own
+            for feature in enumerate(features):
+                places.setdefault(feature, number)
+    held = list(dict.fromkeys(places.values()))
+    alike = Counter(kind for number in held for kind in order[number].kinds)
+    rest = [n for n in range(len(order)) if n not in held]
+    while rest and len(held) < most:
+        best = min(rest, key=lambda n: order[n].estimate * (1 + ALIKE * sum(alike[k] for k in order[n].kinds)))
+        rest.remove(best)
+        held.append(best)
+        alike.update(order[best].kinds)
+    return tuple(order[n] for n in sorted(held[:most]))
 
 
 def key_of(kernel: Kernel, device: str, numbers: Mapping[str, int] | None = None) -> str:
@@ -158,7 +220,8 @@ class Tuner:
     """Finds the fastest configuration of a kernel on one device, and remembers it.
 
     `name` is what winners are kept under: the device as its driver calls it, with the version of the compiler; `device`
-    has its rates. `shown` is told what is done, its number, and how many there are.
+    has its rates. `inspect` assembles a kernel, `workers` times at once. `shown` is told what is done, its number, and
+    how many there are.
     """
 
     winners: Winners
@@ -166,6 +229,7 @@ class Tuner:
     name: str
     inspect: Inspect
     shown: Shown | None = None
+    workers: int = 1
 
     def kept(self, kernel: Kernel, numbers: Mapping[str, int]) -> tuple[Kernel, Origin] | None:
         """The configuration that was found earlier, None where there is none."""
@@ -181,14 +245,16 @@ class Tuner:
         known = self.kept(kernel, numbers)
         if known is not None:
             return known
-        every = variants(kernel, self.device.multiprocessors)
-        left = prune(every, self.inspect, self.device, moved, flops, kind_rate, self.shown)
+        job = Job(numbers, moved, flops, kind_rate)
+        every = shortlist(kernel, job, self.device)
+        left = prune(every, self.inspect, job, self.device, self.shown, self.workers)
         if not left:
             return kernel, Origin()
         if len(left) == 1:
             found, origin = left[0].kernel, Origin("alone", 1)
         else:
             found, origin = self._fastest([c.kernel for c in left], timer)
+        origin = replace(origin, blocks=differing(kernel, found))
         if origin.how != "model":
             self.winners.keep(key_of(kernel, self.name, numbers), found, origin)
         return found, origin

@@ -17,19 +17,22 @@ from typing import Any
 
 from ..kept import replace_file
 from .nodes import Kernel, Outer
+from .reblock import blocks_of, differing, reblocked
 from .steps import Origin
 
-FORMAT = 2  # of the file; another one is started where this differs
+FORMAT = 3  # of the file; another one is started where this differs
 WARPS = (1, 2, 4, 8, 16, 32)
 STAGES = range(1, 9)
 
 
 @dataclass(frozen=True)
 class Winner:
-    """One line of the file: launch options, and how they were found (`candidates` timed, microseconds of the best and
-    of the model's first choice). `share` and `loop_stages` are those of persistent programs, 0 where there are none.
+    """One line of the file: blocks by axis, launch options, and how they were found (`candidates` timed, microseconds
+    of the best and of the model's first choice). `share` and `loop_stages` are those of persistent programs, 0 where
+    there are none.
     """
 
+    blocks: tuple[tuple[str, int], ...]
     warps: int
     stages: int
     share: int
@@ -39,11 +42,14 @@ class Winner:
     microseconds: float
     first: float
 
-    def of(self, kernel: Kernel) -> Kernel:
-        """A kernel in this configuration."""
+    def of(self, kernel: Kernel) -> Kernel | None:
+        """A kernel in this configuration; None where it is that of another kernel, which has other axes or may not have
+        these blocks.
+        """
         tensors = tuple(replace(t, descriptor=t.descriptor and self.descriptors) for t in kernel.tensors)
-        tuned = replace(kernel, warps=self.warps, stages=self.stages, tensors=tensors)
-        if isinstance(tuned.nest, Outer) and self.share:
+        launched = replace(kernel, warps=self.warps, stages=self.stages, tensors=tensors)
+        tuned = reblocked(launched, dict(self.blocks))
+        if tuned is not None and isinstance(tuned.nest, Outer) and self.share:
             return replace(tuned, nest=replace(tuned.nest, share=self.share, stages=self.loop_stages))
         return tuned
 
@@ -62,16 +68,21 @@ class Winners:
         return Winners(path, _read(path))
 
     def find(self, key: str, kernel: Kernel) -> tuple[Kernel, Origin] | None:
-        """The configuration kept for a kernel, and what is known of how it was found."""
+        """The configuration kept for a kernel, and what is known of how it was found; None where there is none that
+        fits.
+        """
         found = self.known.get(key)
-        if found is None:
+        tuned = None if found is None else found.of(kernel)
+        if found is None or tuned is None:
             return None
-        return found.of(kernel), Origin("kept", found.candidates, found.microseconds, found.first)
+        origin = Origin("kept", found.candidates, found.microseconds, found.first, differing(kernel, tuned))
+        return tuned, origin
 
     def keep(self, key: str, kernel: Kernel, origin: Origin) -> None:
         """Keep a configuration, beside what other processes kept meanwhile; the file is replaced in one step."""
         outer = kernel.nest if isinstance(kernel.nest, Outer) else None
         winner = Winner(
+            tuple(blocks_of(kernel).items()),
             kernel.warps,
             kernel.stages,
             outer.share if outer is not None else 0,
@@ -85,7 +96,7 @@ class Winners:
             self.known = _read(self.path) | self.known | {key: winner}
             if self.path is None:
                 return
-            lines = {k: vars(w) for k, w in self.known.items()}
+            lines = {k: vars(w) | {"blocks": dict(w.blocks)} for k, w in self.known.items()}
             text = json.dumps({"format": FORMAT, "winners": lines}, indent=1, sort_keys=True)
             with suppress(OSError):
                 replace_file(self.path, text.encode())
@@ -105,11 +116,13 @@ def _read(path: Path | None) -> dict[str, Winner]:
 def _winner(line: Mapping[str, Any]) -> Winner | None:
     """The winner that a line of the file says, None if it cannot be one."""
     try:
-        found = Winner(**line)
-        counts = (found.warps, found.stages, found.share, found.loop_stages, found.candidates)
+        blocks = line["blocks"]
+        found = Winner(**{**line, "blocks": tuple(blocks.items())})
+        counts = (*blocks.values(), found.warps, found.stages, found.share, found.loop_stages, found.candidates)
         sound = all(type(n) is int for n in counts) and type(found.descriptors) is bool
+        sound = sound and all(n > 0 and n & (n - 1) == 0 for n in blocks.values())
         sound = sound and found.warps in WARPS and found.stages in STAGES and found.loop_stages in (0, *STAGES)
         sound = sound and found.share >= 0 and found.candidates >= 1
         return found if sound and all(isfinite(t) and t >= 0 for t in (found.microseconds, found.first)) else None
-    except TypeError:
+    except (AttributeError, KeyError, TypeError):
         return None

@@ -9,9 +9,9 @@ import torch
 
 import stein
 from stein.backends.gpu.choose import Settings
+from stein.backends.gpu.configurations import with_pointers
 from stein.backends.gpu.program import bind
 from stein.backends.gpu.run import run
-from stein.backends.gpu.tune import with_pointers
 from stein.ir.expr import Program
 from stein.passes.base import Context
 from stein.passes.candidates import BEST, Draft, plan

@@ -9,9 +9,9 @@ import pytest
 import stein
 from stein.backends.gpu.ahead import inspect_printed, violations
 from stein.backends.gpu.choose import Settings
+from stein.backends.gpu.configurations import with_pointers
 from stein.backends.gpu.nodes import Kernel
 from stein.backends.gpu.program import bind
-from stein.backends.gpu.tune import with_pointers
 from stein.backends.gpu.views import Layout
 from stein.ir.expr import Program
 from stein.passes.base import Context

@@ -19,7 +19,7 @@ from stein.backends.gpu.steps import ORDERING
 from stein.backends.gpu.target import GpuTarget
 from stein.ir.text import parse_ir
 from stein.ir.types import BF16
-from stein.tests.gpu.fused_cases import ARCHITECTURES, CASES, Case, goal_of, layouts_of, program_of
+from stein.tests.gpu.fused_cases import ARCHITECTURES, CASES, Case, goal_of, layouts_of, planned, program_of
 from stein.tests.gpu.fused_kernels import DIRECT, TYPES
 from stein.tests.gpu.fused_promises import broken
 
@@ -116,6 +116,17 @@ def test_chunks_cover_the_batch() -> None:
     for numbers in stage:
         assert numbers["o_x"] == at * 4096
         at += numbers["n_b"]
+
+
+def test_a_low_rank_product_takes_as_many_rows_as_leave_every_processor_a_program() -> None:
+    text, factors = "y[b,i] = U[i,r] * V[r,j] * x[b,j]", {"U": (4096, 64), "V": (64, 4096)}
+
+    def rows(batch: int) -> int:
+        program = planned(text, "bfloat16", factors | {"x": (batch, 4096)})
+        plans = fused(program, {}, layouts_of(program), Goal())
+        return dict(plans[0].launches[0].blocks)["b"] if plans else 0
+
+    assert [rows(n) for n in (16, 2048, 4096, 16384)] == [0, 16, 32, 128]  # 0: two kernels, cut as need be
 
 
 def test_what_does_not_fit_is_left_alone() -> None:

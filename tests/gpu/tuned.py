@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import stein
 from stein.backends.gpu.ahead import Facts
 from stein.backends.gpu.nodes import Kernel, Loop, Outer, walk
 from stein.backends.gpu.program import Bound
+from stein.backends.gpu.reblock import blocks_of
 from stein.backends.gpu.roofline import H200
 from stein.backends.gpu.steps import Launch, Origin
 from stein.backends.gpu.tune import Tuner
@@ -101,6 +104,38 @@ def test_what_was_timed_is_kept_for_other_processes_on_the_same_device(tuning: T
     moved, h = tuning("another device"), compiled(PRODUCT)
     h(a, b)
     assert count(moved) == count(clock)
+
+
+def test_other_blocks_may_be_the_fastest(tuning: Tunings) -> None:
+    """They run, they are right, `explain` says them, and another process finds them."""
+    text, a = "y[j,i] = A[i,j]", torch.randn(70, 150)
+    tuning(times=lambda n: 100.0)
+    model = compiled(text)
+    model(a)
+    (first,) = (s for s in bound(model).steps if isinstance(s, Launch))
+    clock, f = tuning("another device", times=lambda n: 100.0 - (n == 1)), compiled(text)  # the first one beside it
+    assert torch.equal(f(a), a.t())
+    (launch,) = (s for s in bound(f).steps if isinstance(s, Launch))
+    before, after = dict(first.chosen.blocks), dict(launch.chosen.blocks)
+    changed = {n: b for n, b in before.items() if after[n] != b}
+    assert before == {"j": 64, "i": 64} and dict(launch.origin.blocks) == changed != {}
+    assert launch.chosen.blocks == tuple(blocks_of(launch.chosen.kernel).items())
+    assert launch.chosen.programs == prod(-(-{"i": 70, "j": 150}[n] // b) for n, b in launch.chosen.blocks)
+    cut = ", ".join(f"{n} {b}" for n, b in launch.chosen.blocks)
+    was = ", ".join(f"{n} {b}" for n, b in changed.items())
+    (step,) = f.explain().steps
+    assert f"blocks {cut}, " in step.kernel and f"100 us as first chosen, in blocks {was}" in step.kernel
+    assert torch.equal(f(a), a.t()) and count(clock) <= 8
+    again, g = tuning("another device"), compiled(text)
+    assert torch.equal(g(a), a.t())
+    (other,) = (s for s in bound(g).steps if isinstance(s, Launch))
+    assert count(again) == 0 and other.chosen == launch.chosen and other.origin == replace(launch.origin, how="kept")
+
+
+def test_kernels_are_assembled_by_several_threads_where_triton_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 <= gpu_tuning.assemblers() <= gpu_tuning.MOST_ASSEMBLERS
+    monkeypatch.setattr(gpu_tuning, "find_spec", lambda name: None)
+    assert gpu_tuning.assemblers() == 1
 
 
 def test_a_fused_kernel_is_timed_with_its_persistent_programs(tuning: Tunings) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+import stein
 from stein.ir.check import check_program
 from stein.ir.count import count_program
 from stein.ir.expr import Einsum, Program, Read, walk
@@ -78,6 +80,45 @@ def test_every_factor_gets_a_lookup_of_its_own() -> None:
                 f for f in kernel.factors if isinstance(f, Read) and any(lookup.index in s.indices for s in f.slots)
             ]
             assert len(users) == 1
+
+
+def test_a_value_that_is_moved_by_a_lookup_beside_a_sum_is_an_equation() -> None:
+    """The function of a gathered value is no factor of a sum of another one (a gated block-sparse layer)."""
+    text = "g[s, b]: f64[S, q] = einsum[plustimes, f64](a; B[s, a, b]) over s<S, b<q, a<p\n"
+    text += (
+        "y[b, c]: f64[q, n] = einsum[plustimes, f64](t, j, s, a, d; eq(at(j), J[t]), exp(g[j, b]), eq(at(j), I[s]), "
+    )
+    program = planned(LISTS + text + "B[s, a, d], x[a, d, c]) over b<q, c<n, t<S, j<S, s<S, a<p, d<q\nreturn y")
+    for equation in program.equations:
+        assert sum(isinstance(e, Einsum) for e in walk(equation.expr)) <= 1
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 6])
+def test_gated_block_sparse_programs_compute_what_they_say(blocks: int) -> None:
+    text = """
+        rows, columns: i64[S]
+        rows_2, columns_2: i64[T]
+        g[b,i,a] = (rows[s] == i) * W[s,a,c] * (columns[s] == j) * x[b,j,c] for i in 0..4
+        h[b,i,a] = (rows[s] == i) * V[s,a,c] * (columns[s] == j) * x[b,j,c] for i in 0..4
+        u[b,i,a] = tanh(g[b,i,a]) * h[b,i,a]
+        y[b,i,a] = (rows_2[t] == i) * Z[t,a,c] * (columns_2[t] == j) * u[b,j,c] for i in 0..4
+    """
+    values = np.random.default_rng(blocks)
+    places = {n: values.integers(0, 4, blocks) for n in ("rows", "columns", "rows_2", "columns_2")}
+    arrays = {n: values.standard_normal((blocks, 8, 8)) for n in "WVZ"} | {"x": values.standard_normal((6, 4, 8))}
+    f = stein.compile(text, dtype="float64", target="cpu")
+
+    def dense(name: str, rows: str, columns: str) -> np.ndarray:
+        found = np.zeros((4, 4, 8, 8))
+        np.add.at(found, (places[rows], places[columns]), arrays[name])
+        return found
+
+    def applied(w: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return np.einsum("ijac,bjc->bia", w, x)
+
+    w, v, z = dense("W", "rows", "columns"), dense("V", "rows", "columns"), dense("Z", "rows_2", "columns_2")
+    u = np.tanh(applied(w, arrays["x"])) * applied(v, arrays["x"])
+    np.testing.assert_allclose(f(**places, **arrays), applied(z, u), rtol=1e-12, atol=1e-12)
 
 
 def test_circles_stay_comparisons() -> None:

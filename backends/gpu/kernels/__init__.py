@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ....ir.expr import Program
+from ....ir.expr import Einsum, Program, walk
 from ..views import Layout
 from .adapters import adapter_plan
 from .chain import chains
@@ -40,10 +40,19 @@ def fused(
         if equation.name in taken:
             continue
         plan = _at(program, start, sizes, every, goal)
-        if plan is not None and not taken & {*plan.equations} and plan.pays:
+        if plan is None or not plan.pays or not is_single(program, plan):
+            continue
+        if not taken & {*plan.equations}:
             found.append(plan)
             taken |= {*plan.equations}
     return tuple(found)
+
+
+def is_single(program: Program, plan: FusedPlan) -> bool:
+    """Whether the equations of a plan sum in f32 at most, as its kernels do: f64 and integers are no case for them."""
+    own = {*plan.equations}
+    sums = (n for e in program.equations if e.name in own for n in walk(e.expr) if isinstance(n, Einsum))
+    return all(n.accumulate.kind == "f" and n.accumulate.bits <= 32 for n in sums)
 
 
 def _at(

@@ -98,6 +98,20 @@ class FusedPlan:
         """Whether the plan moves fewer bytes than its equations alone, or computes less."""
         return self.moved_bytes < self.alone or self.flops < self.alone_flops
 
+    def starves(self, goal: Goal) -> bool:
+        """Whether its kernels have so few programs that its equations alone take less time.
+
+        Half of the processors keep memory busy; a kernel of fewer programs has that share of its rate only, while
+        equations alone are cut into as many programs as it takes.
+        """
+        idle = sum(
+            sum(touched(c.kernel, dict(c.numbers)).values()) * max(0.0, goal.processors / (2 * c.programs) - 1)
+            for c in self.launches
+            if c.programs
+        )
+        together = self.moved_bytes + idle + goal.launch_bytes * len(self.launches)
+        return together > self.alone + goal.launch_bytes * len(self.equations)
+
     @property
     def started(self) -> int:
         """Kernels that a call starts, those that bring lists in order included."""
@@ -155,7 +169,8 @@ class FusedPlan:
 class Goal:
     """What plans are made for: an architecture, its processors and cache, and the precision of products of f32.
 
-    Inputs that are `fixed` have the same values in every call, without being known: lists of blocks, say.
+    Starting a kernel takes as long as moving `launch_bytes`. Inputs that are `fixed` have the same values in every
+    call, without being known: lists of blocks, say.
     """
 
     architecture: str = "sm_90"
@@ -163,11 +178,13 @@ class Goal:
     cache_bytes: int = 50 << 20
     precision: str = "ieee"
     fixed: tuple[str, ...] = ()
+    launch_bytes: int = 12_900_000
 
     @staticmethod
     def of(device: Device, precision: str = "ieee", fixed: tuple[str, ...] = ()) -> Goal:
         """The goal for a device."""
-        return Goal(device.architecture, device.multiprocessors, device.cache_bytes, precision, fixed)
+        launch = round(device.launch * device.bandwidth)
+        return Goal(device.architecture, device.multiprocessors, device.cache_bytes, precision, fixed, launch)
 
     @property
     def narrow(self) -> bool:

@@ -24,6 +24,8 @@ from .plan import REGISTERS, FusedPlan, Goal, Placement, fits_registers, launche
 from .region import Region
 
 EXACT = 32  # a side of the tiles that exact products of f32 stay in registers with
+LEAST_ROWS = 16  # of the batch, that matrix units multiply
+BUSY = 0.75  # of the processors, that must have a program before it takes more rows
 PERSISTENT = 4  # programs a processor that share the factors
 INNER = Placement("u", REGISTERS, 0)  # what stands between two products
 
@@ -286,6 +288,9 @@ def low_rank_plan(chain: Chain, goal: Goal) -> FusedPlan | None:
     if blocks is None:
         return None
     rows, step, columns, stages = blocks
+    others = extent(region, batch) // region.extents[batch[-1]]
+    while rows > LEAST_ROWS and others * -(-region.extents[batch[-1]] // rows) < BUSY * goal.processors:
+        rows //= 2
     kernel = low_rank.low_rank(
         *(x, a, b, y, region.all_sizes()),
         epilogue=end.statements,
@@ -294,11 +299,13 @@ def low_rank_plan(chain: Chain, goal: Goal) -> FusedPlan | None:
         rows=rows,
         step=step,
         columns=columns,
+        warps=8 if rows > 2 * LEAST_ROWS else 4,
         stages=stages,
         precision=goal.precision,
         title=title(region),
     )
-    return finished("low_rank", region, (kernel,), end.names, (Placement("h", REGISTERS, 0),))
+    plan = finished("low_rank", region, (kernel,), end.names, (Placement("h", REGISTERS, 0),))
+    return None if plan.starves(goal) else plan
 
 
 def low_rank_blocks(rank: int, dtype: DType, goal: Goal) -> tuple[int, int, int, int] | None:
