@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3.1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # lint, then tests: the summary of pytest stands last
-.PHONY: help demo test lint format check conformance fuzz structures gpu-check bench examples docs dist-check clean
+.PHONY: help demo test lint format check conformance fuzz gpu-fuzz structures gpu-check bench examples docs dist-check clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ conformance: $(VENV)/.installed-test ## the einsum tests of NumPy and opt_einsum
 
 fuzz: $(VENV)/.installed-test ## random calls against NumPy and the interpreter (CALLS=10000)
 	$(BIN)/python tests/fuzz/run.py --calls $(or $(CALLS),10000)
+
+gpu-fuzz: $(VENV)/.installed-test ## random calls and structured programs on the GPU backend, in Triton's interpreter (CASES=4000)
+	$(BIN)/python -m stein.tests.gpu.fuzzed --cases $(or $(CASES),4000)
+	$(BIN)/python -m stein.tests.gpu.fused_random --cases $(or $(CASES),4000)
 
 structures: $(VENV)/.installed-test ## long random tests of the structure recogniser (NETWORKS=20000 VARIANTS=10000)
 	$(BIN)/python tests/structures/run.py --networks $(or $(NETWORKS),20000) --variants $(or $(VARIANTS),10000)

@@ -262,5 +262,5 @@ ROWS: tuple[Row, ...] = (
         (Rival("torch's attention", rivals.attention),), ("attention",), batched=("q", "k", "v"), product=None,
         fans={"q": lambda s: 8, "k": lambda s: 8}),
     Row("kronecker 64x64, 8 groups", "y[b,g,i,j] = A[g,i,k] * B[g,j,l] * x[b,g,k,l]", _groups, rivals.exact_groups,
-        (Rival("torch.einsum", rivals.einsum("gik,gjl,bgkl->bgij", "A", "B", "x")),)),
+        (Rival("torch.einsum", rivals.einsum("gik,gjl,bgkl->bgij", "A", "B", "x")),), ("kronecker",)),
 )  # fmt: skip

@@ -115,20 +115,22 @@ def kronecker_plan(chain: Chain, goal: Goal) -> FusedPlan | None:
 
 
 def kronecker_parts(chain: Chain) -> tuple[tuple[str, ...], list[tuple[tuple[str, ...], tuple[str, ...]]]] | None:
-    """The batch, and for each factor the axes that it sums and those that it puts in place; None for other chains."""
+    """The batch, and for each factor the axes that it sums and those that it puts in place; None for other chains.
+
+    Factors may have axes of the batch, such as groups that have factors of their own.
+    """
     x, y = chain.x_axes, chain.y_axes
     pairs = []
     for number in range(len(chain.factors)):
         bound, own = chain.bound(number), chain.axes_of(number)
-        into = tuple(a for a in own if a not in bound)
+        lanes = {*own} & {*x} & {*y} - bound
+        into = tuple(a for a in own if a not in bound | lanes)
         if not bound <= {*x} & {*own} or not into or {*into} & {*x} or not {*into} <= {*y}:
             return None
         pairs.append((tuple(a for a in x if a in bound), into))
     summed = {a for into, _ in pairs for a in into}
     batch = tuple(a for a in x if a not in summed)
     if not batch or {*y} != {*batch} | {a for _, into in pairs for a in into}:
-        return None
-    if any({*batch} & {*chain.axes_of(n)} for n in range(len(pairs))):
         return None
     return batch, pairs
 
@@ -157,6 +159,8 @@ def _kronecker(chain: Chain, goal: Goal) -> FusedPlan | None:
     if len(factors) == 2:
         kernel = _two_factors(x, factors[0][0], factors[1][0], y, region, end, extra, goal)
         return None if kernel is None else finished("kronecker", region, (kernel,), end.names, (INNER,))
+    if any({*batch} & {*chain.axes_of(n)} for n in range(len(pairs))):
+        return None  # products of factors are formed ahead for all of the batch, or not at all
     return _many_factors(x, factors, y, region, end, extra, goal)
 
 
@@ -197,12 +201,13 @@ def _two_factors(
         if max(rows, into, out, taken) <= EXACT:
             return whole()
         return slabs(rows=EXACT, step=EXACT, stages=2) if single and into <= 8 * EXACT else None
+    lanes = {*left.axes, *right.axes} - {*p, *q, *r, *s}  # of the batch, with which factors change
     fits = max(into, out, taken) <= 128 and fits_registers(rows * max(into, out), 8)
     if fits and (rows >= 64 or max(into, out) <= 64):
-        alike = rows * into <= 64 * 64 and max(taken, out) <= 64
+        alike = rows * into <= 64 * 64 and max(taken, out) <= 64 and not lanes
         return whole(share=PERSISTENT * goal.processors if alike else 0)
     maps = tuple(n for n in end.statements if isinstance(n, Map))
-    if maps == end.statements and rows < 64 and taken < 64 and into <= 256 and out <= 256:
+    if maps == end.statements and not lanes and rows < 64 and taken < 64 and into <= 256 and out <= 256:
         inner = padded(region, q[1:])
         blocks = kronecker.small_left_blocks(taken, into, out, inner, goal)
         if blocks is None:
