@@ -164,7 +164,8 @@ class BlockSparse(StructuredLinear):
 
     `places` gives the list of (block row, block column). Without it each block row gets the same number of blocks, a
     share `density` of all (at least one), in columns drawn from PyTorch's generator. Only stored blocks are computed
-    with, forward and backward.
+    with, forward and backward. A GPU brings the lists in order once, and again where PyTorch counts a change of them
+    (a loaded state, new tensors); what is written past it, through `.data` say, is not seen.
     """
 
     W: Tensor
