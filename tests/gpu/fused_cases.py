@@ -26,7 +26,8 @@ class Case:
 
     As many kernels as `tensor_cores` do it, after `formed` that prepare operands; `apart` equations stay outside. These
     are the matrix instructions that the kernels have on sm_90 in 16-bit types. A program that is `written` keeps its
-    equations.
+    equations. A `variant` has the kernel of another case, with other ends or sizes: the tests run it, and leave it to
+    `make gpu-check` to assemble it.
 
     `kind` says how results are held to the exact ones: `product` and `gated` by the sums of absolute values, `softmax`
     by the largest value, `transform` by norms, `quantised` by one step of the result. An `impulse` is a transform whose
@@ -44,6 +45,7 @@ class Case:
     tensor_cores: tuple[str, ...] = ("HGMMA",)
     apart: int = 0
     written: bool = False
+    variant: bool = False
 
     @property
     def count(self) -> int:
@@ -133,7 +135,7 @@ CASES: tuple[Case, ...] = (
          dict.fromkeys("ABCD", (8, 8)) | {"x": (16384, 8, 8, 8, 8)}, dtypes=HALF, formed=2),
     Case("kronecker 16x256, bias, relu", "kronecker", "y[b,i,j] = relu((sum[k,l] A[i,k] * B[j,l] * x[b,k,l]) + c[i,j])",
          {"A": (16, 16), "B": (256, 256), "c": (16, 256), "x": (9, 16, 256)},
-         {"A": (16, 16), "B": (256, 256), "c": (16, 256), "x": (16384, 16, 256)}, dtypes=("bfloat16",)),
+         {"A": (16, 16), "B": (256, 256), "c": (16, 256), "x": (16384, 16, 256)}, dtypes=("bfloat16",), variant=True),
     Case("hadamard 64x64", "kronecker", "h: hadamard\ny[b,i,j] = h[i,k] * h[j,l] * x[b,k,l]",
          {"h": (64, 64), "x": (5, 64, 64)}, {"h": (64, 64), "x": (16384, 64, 64)}, dtypes=HALF),
     Case("low rank", "low_rank", "y[b,i] = U[i,r] * V[r,j] * x[b,j]", {"U": (200, 20), "V": (20, 136), "x": (37, 136)},
@@ -147,7 +149,8 @@ CASES: tuple[Case, ...] = (
     Case("monarch 32", "monarch", MONARCH, {"L": (32, 32, 32), "R": (32, 32, 32), "x": (19, 32, 32)},
          {"L": (32, 32, 32), "R": (32, 32, 32), "x": (16384, 32, 32)}, dtypes=HALF, tensor_cores=("HMMA",)),
     Case("monarch 32, 40 columns", "monarch", MONARCH, {"L": (40, 32, 32), "R": (32, 40, 32), "x": (19, 32, 32)},
-         {"L": (40, 32, 32), "R": (32, 40, 32), "x": (16384, 32, 32)}, dtypes=HALF, tensor_cores=("HMMA",)),
+         {"L": (40, 32, 32), "R": (32, 40, 32), "x": (16384, 32, 32)}, dtypes=HALF, tensor_cores=("HMMA",),
+         variant=True),
     Case("monarch 64", "monarch", MONARCH, {"L": (64, 64, 64), "R": (64, 64, 64), "x": (19, 64, 64)},
          {"L": (64, 64, 64), "R": (64, 64, 64), "x": (16384, 64, 64)}, dtypes=HALF, tensor_cores=("HGMMA", "HMMA")),
     Case("block tensor-train", "block_tensor_train", "y[b,l,j] = L[j,l,k,r] * R[k,j,i,r] * x[b,k,i]",
@@ -156,16 +159,16 @@ CASES: tuple[Case, ...] = (
     Case("monarch 32, bias, relu", "monarch", "y[b,l,j] = relu((sum[k,i] L[j,l,k] * R[k,j,i] * x[b,k,i]) + c[l,j])",
          {"L": (40, 32, 32), "R": (32, 40, 32), "x": (19, 32, 32), "c": (32, 40)},
          {"L": (40, 32, 32), "R": (32, 40, 32), "x": (16384, 32, 32), "c": (32, 40)}, dtypes=HALF,
-         tensor_cores=("HMMA",)),
+         tensor_cores=("HMMA",), variant=True),
     Case("monarch 64, beside", "monarch", "y[b,l,j] = (sum[k,i] L[j,l,k] * R[k,j,i] * x[b,k,i]) * 0.5 + z[b,l,j]",
          {"L": (64, 64, 64), "R": (64, 64, 64), "x": (19, 64, 64), "z": (19, 64, 64)},
          {"L": (64, 64, 64), "R": (64, 64, 64), "x": (16384, 64, 64), "z": (16384, 64, 64)}, dtypes=HALF,
-         tensor_cores=("HGMMA", "HMMA")),
+         tensor_cores=("HGMMA", "HMMA"), variant=True),
     Case("block tensor-train, places", "block_tensor_train",
          "y[b,l,j] = where(l + j >= 9, (sum[k,i,r] L[j,l,k,r] * R[k,j,i,r] * x[b,k,i]), c[j])",
          {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (19, 32, 32), "c": (16,)},
          {"L": (16, 32, 32, 2), "R": (32, 16, 32, 2), "x": (16384, 32, 32), "c": (16,)}, dtypes=HALF,
-         tensor_cores=("HMMA",)),
+         tensor_cores=("HMMA",), variant=True),
     Case("block sparse", "block_sparse", SPARSE, blocks("W", 4, 32, 9, 37), blocks("W", 32, 128, 102)),
     Case("block sparse 32", "block_sparse", SPARSE, blocks("W", 4, 32, 7, 37), blocks("W", 128, 32, 1638),
          dtypes=HALF),
@@ -183,18 +186,19 @@ CASES: tuple[Case, ...] = (
     Case("causal convolution", "toeplitz", "K: pad=0\ny[b,h,i] = K[h,i-j] * u[b,h,j] for i in 0..1500",
          {"K": (2, 1500), "u": (2, 2, 1500)}, {"K": (64, 1500), "u": (64, 64, 1500)}, "transform", HALF, formed=1,
          apart=1),
-    Case("toeplitz, transposed", "toeplitz", "y[b,i] = t[j-i+4000] * x[b,j]", {"t": (8001,), "x": (2, 4001)},
-         {"t": (8001,), "x": (16384, 4001)}, "transform", HALF, formed=1),
-    Case("toeplitz, bias, relu", "toeplitz", "y[b,i] = relu((sum[j] t[i-j+4095] * x[b,j]) + c[i])",
-         {"t": (8191,), "x": (2, 4096), "c": (4096,)}, {"t": (8191,), "x": (16384, 4096), "c": (4096,)}, "impulse",
-         HALF, formed=1),
+    Case("toeplitz, transposed", "toeplitz", "y[b,i] = t[j-i+900] * x[b,j]", {"t": (1801,), "x": (2, 901)},
+         {"t": (1801,), "x": (16384, 901)}, "transform", HALF, formed=1, variant=True),
+    Case("toeplitz, bias, relu", "toeplitz", "y[b,i] = relu((sum[j] t[i-j+1023] * x[b,j]) + c[i])",
+         {"t": (2047,), "x": (2, 1024), "c": (1024,)}, {"t": (2047,), "x": (16384, 1024), "c": (1024,)}, "impulse",
+         HALF, formed=1, variant=True),
     Case("causal convolution, transposed", "toeplitz", "K: pad=0\ny[b,h,i] = K[h,j-i] * u[b,h,j] for i in 0..1500",
          {"K": (2, 1400), "u": (2, 2, 1500)}, {"K": (64, 1400), "u": (64, 64, 1500)}, "transform", HALF, formed=1,
-         apart=1),
+         apart=1, variant=True),
     Case("causal convolution, skip", "toeplitz",
          "K: pad=0\ny[b,h,i] = where(i >= 700, (sum[j] K[h,i-j] * u[b,h,j]) + d[h] * u[b,h,i], g[i]) for i in 0..1500",
          {"K": (2, 1500), "u": (2, 2, 1500), "d": (2,), "g": (1500,)},
-         {"K": (64, 1500), "u": (64, 64, 1500), "d": (64,), "g": (1500,)}, "impulse", HALF, formed=1, apart=1),
+         {"K": (64, 1500), "u": (64, 64, 1500), "d": (64,), "g": (1500,)}, "impulse", HALF, formed=1, apart=1,
+         variant=True),
     Case("attention", "attention", ATTENTION, {"q": (2, 45, 64), "k": (2, 150, 64), "v": (2, 150, 32)},
          {"q": (16, 4096, 64), "k": (16, 4096, 64), "v": (16, 4096, 64)}, "softmax"),
     Case("attention, causal", "attention", CAUSAL, dict.fromkeys("qkv", (2, 140, 64)),

@@ -1,4 +1,4 @@
-"""What the compiler makes of kernels for GPUs that are not here: a few of each kind (`make gpu-check` looks at all)."""
+"""What the compiler makes of all fused kernels for GPUs that are not here (`make gpu-check` shows it); and others."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from stein.backends.gpu.nodes import Kernel, Map, Outer, Tensor, Tile
 from stein.backends.gpu.roofline import DEVICES, H200, device_named, floor, rate
 from stein.ir.errors import BackendError
 from stein.ir.types import BF16, F16, F32, F64
-from stein.tests.gpu.fused_cases import CASES, layouts_of, program_of
+from stein.tests.gpu.fused_cases import ARCHITECTURES, CASES, Case, layouts_of, program_of
 from stein.tests.gpu.fused_kernels import DIRECT
+from stein.tests.gpu_check import Work
 
 pytest.importorskip("triton", reason="needs Triton: pip install 'stein[gpu]'")
 NAMED = {c.name: c for c in CASES}
@@ -24,31 +25,13 @@ def plan_of(name: str, dtype: str = "bfloat16", goal: Goal = Goal()) -> FusedPla
     return plan
 
 
-@pytest.mark.parametrize(
-    ("name", "architecture", "instruction"),
-    [
-        ("kronecker", "sm_90", "HGMMA"),
-        ("kronecker", "sm_80", "HMMA"),
-        ("kronecker", "gfx942", "MFMA"),
-        ("low rank", "sm_90", "HGMMA"),
-        ("dense + low rank", "sm_90", "HGMMA"),
-        ("attention, causal", "sm_90", "HGMMA"),
-        ("toeplitz", "sm_90", "HGMMA"),
-        ("toeplitz", "sm_80", "HMMA"),
-        ("kronecker 16x256", "sm_80", "HMMA"),
-        ("kronecker 16x256", "gfx942", "MFMA"),
-        ("gated block sparse", "sm_90", "HGMMA"),
-        ("block sparse", "gfx942", "MFMA"),
-        ("monarch 32", "sm_90", "HMMA"),
-        ("kronecker, int8", "sm_90", "HGMMA"),
-    ],
-)
-def test_fused_kernels_keep_to_registers_and_matrix_units(name: str, architecture: str, instruction: str) -> None:
-    kernel = plan_of(name, goal=Goal(architecture)).kernels[-1]
-    facts = inspect_printed(kernel, architecture)
-    assert violations(facts, instruction) == ()
-    assert facts.local == 0 or architecture == "gfx942"
-    assert facts.tensor_cores == facts.count(instruction)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("case", [c for c in CASES if not c.variant and "bfloat16" in c.dtypes], ids=lambda c: c.name)
+def test_every_fused_kernel_is_as_it_must_be(case: Case, architecture: str) -> None:
+    """The rows of `make gpu-check`: registers, shared memory, matrix units, kernels and bytes of every plan."""
+    rows = Work(case.name, "bfloat16", architecture).rows()
+    assert len(rows) == case.count + case.formed
+    assert {row.cells[0]: row.wrong for row in rows if row.wrong} == {}
 
 
 def test_exact_products_of_f32_do_not_spill() -> None:
