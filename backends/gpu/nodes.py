@@ -34,7 +34,7 @@ Number: TypeAlias = "int | str"  # known, or the name of an argument
 
 __all__ = [
     "Apply", "Coordinate", "Group", "Index", "Kernel", "Leaf", "Literal", "Load", "Local", "Loop", "Map", "Nest",
-    "Number", "Outer", "Seq", "Slot", "Stream", "Tensor", "Tile", "leaves", "names_of", "walk",
+    "Number", "Outer", "Seq", "Slot", "Stream", "Tensor", "Tile", "inputs_of", "leaves", "names_of", "walk",
 ]  # fmt: skip
 
 
@@ -282,6 +282,15 @@ def leaves(leaf: Leaf) -> Iterator[Leaf]:
     if isinstance(leaf, Apply):
         for arg in leaf.args:
             yield from leaves(arg)
+
+
+def inputs_of(statement: Tile | Map | Stream) -> tuple[Leaf, ...]:
+    """The leaves that a statement is made of."""
+    match statement:
+        case Tile(factors=factors):
+            return factors
+        case Map(leaf=leaf) | Stream(scores=leaf):
+            return (leaf,)
 
 
 def names_of(leaf: Leaf) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from .nodes import (
     Seq,
     Stream,
     Tile,
+    inputs_of,
     leaves,
     names_of,
     walk,
@@ -231,7 +232,7 @@ class _Counter:
         self.widths = before
 
     def statement(self, node: Tile | Map | Stream, at: _At, loaded: frozenset[str]) -> frozenset[str]:
-        used = _leaves(node)
+        used = inputs_of(node)
         names = tuple(dict.fromkeys(n for leaf in used for n in names_of(leaf)))
         for name in names:
             if name not in self.values and name not in loaded:
@@ -326,11 +327,3 @@ class _Counter:
             return full
         columns = product.columns if product.rows >= GROUP_ROWS else product.rows
         return full * min(1.0, columns / 2 * SHARED_LINE / (INSTRUCTION_ROW * (GROUP_ROWS + columns)))
-
-
-def _leaves(node: Tile | Map | Stream) -> tuple[Leaf, ...]:
-    match node:
-        case Tile(factors=factors):
-            return factors
-        case Map(leaf=leaf) | Stream(scores=leaf):
-            return (leaf,)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stein.backends.gpu.kernels import Goal, fused
-from stein.backends.gpu.kernels.plan import CACHE, MEMORY, REGISTERS, FusedPlan, requested
+from stein.backends.gpu.kernels.plan import CACHE, MEMORY, REGISTERS, FusedPlan
 from stein.backends.gpu.nodes import Loop, walk
 from stein.backends.gpu.program import bind
 from stein.backends.gpu.steps import ORDERING
@@ -22,6 +22,7 @@ from stein.ir.types import BF16
 from stein.tests.gpu.fused_cases import ARCHITECTURES, CASES, Case, goal_of, layouts_of, planned, program_of
 from stein.tests.gpu.fused_kernels import DIRECT, TYPES
 from stein.tests.gpu.fused_promises import broken
+from stein.tests.gpu.requested import requested
 
 ROOT = Path(__file__).resolve().parents[3]
 

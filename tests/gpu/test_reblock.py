@@ -17,7 +17,6 @@ import pytest
 import stein
 from stein.backends.gpu.choose import Settings
 from stein.backends.gpu.configurations import other_blocks, plain_product, with_pointers
-from stein.backends.gpu.kernels.plan import requested
 from stein.backends.gpu.nodes import Index, Kernel, Load, Local, Loop, Map, Nest, Outer, Seq, Stream, Tensor, Tile
 from stein.backends.gpu.predict import expected
 from stein.backends.gpu.program import bind
@@ -30,6 +29,7 @@ from stein.ir.semiring import MAX_PLUS
 from stein.ir.types import BF16, F16, F32
 from stein.passes.base import Context
 from stein.passes.candidates import BEST, Draft, plan
+from stein.tests.gpu.requested import requested
 
 SIZES = (("b", 8), ("row", 9), ("i", 256), ("j", 256), ("k", 128), ("s", 7), ("r", 64))
 PRODUCT = Tile("y", ("x", "w"), ("i", "j"), ("k",))
