@@ -139,7 +139,7 @@ def _ordered(step: BlockRows, values: Mapping[str, Any], device: Any, held: dict
     key, state = (place, str(device)), (rows._version, columns._version)
     known = held.pop(key, None)
     if known is None or known[0] != state:
-        known = state, rows, columns, ordered(rows, columns, step.extents)
+        known = state, rows.detach(), columns.detach(), ordered(rows, columns, step.extents)
     held[key] = known
     lists = [k for k in held if k[0].startswith(step.pointers + " ")]
     for oldest in lists[:-LISTS]:
